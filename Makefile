@@ -1,0 +1,85 @@
+# Each target does all its own set-up; a machine needs Python 3.11 or later with its venv module, and make.
+#
+#     make demo      the example programs, then a real job on real files
+#     make test      all the tests; PYTEST_ARGS="-k pipe -x" hands options to pytest
+#     make all       tests, lint, types, docs
+#
+# Another interpreter: make test PYTHON=python3.12 VENV=.venvs/3.12
+
+PYTHON ?= python3
+VENV ?= .venv
+PYTEST_ARGS ?=
+
+export PYTHON
+# Whatever the user's shell is set to, the programs run in the environment that is made here.
+unexport PYTHONHOME PYTHONPATH VIRTUAL_ENV
+
+RUN = "$(VENV)/bin/python"
+INSTALL = @sh .ci/venv "$(VENV)"
+
+# The targets share one environment.
+.NOTPARALLEL:
+.PHONY: all demo test coverage lint format types docs docs-serve bench build clean help
+
+help:
+	@sed -n '1,/^$$/s/^# \{0,1\}//p' Makefile
+	@echo "Targets: all demo test coverage lint format types docs docs-serve bench build clean"
+
+all: test lint types docs
+
+demo:
+	$(INSTALL)
+	@set -e; run() { echo; echo "$$ python examples/$$*"; $(RUN) -u "examples/$$@"; }; \
+	    run process-base.py; \
+	    for method in "" spawn fork forkserver; do run start-methods.py $$method; done; \
+	    run pool-base.py; \
+	    run pool-pipe.py; \
+	    run token-count.py
+
+test:
+	$(INSTALL) test
+	@$(RUN) -m pytest $(PYTEST_ARGS)
+
+coverage:
+	$(INSTALL) test
+	@$(RUN) -m coverage erase
+	@$(RUN) -m coverage run -m pytest $(PYTEST_ARGS)
+	@$(RUN) -m coverage combine --quiet
+	@$(RUN) -m coverage report
+
+lint:
+	$(INSTALL) lint
+	@$(RUN) -m ruff check
+	@$(RUN) -m ruff format --check
+
+format:
+	$(INSTALL) lint
+	@$(RUN) -m ruff check --fix
+	@$(RUN) -m ruff format
+
+types:
+	$(INSTALL) lint
+	@$(RUN) -m mypy
+	@$(RUN) -m pyright
+
+docs:
+	$(INSTALL) docs
+	@NO_MKDOCS_2_WARNING=1 $(RUN) -m mkdocs build --strict --quiet
+	@echo "The documentation is in site/index.html"
+
+docs-serve:
+	$(INSTALL) docs
+	@NO_MKDOCS_2_WARNING=1 $(RUN) -m mkdocs serve
+
+bench:
+	$(INSTALL) bench
+	@set -e; for file in benchmarks/[a-z]*.py; do echo; echo "$$ python $$file"; $(RUN) "$$file"; done
+
+build:
+	$(INSTALL) build
+	@$(RUN) -m build --outdir dist
+
+clean:
+	rm -rf build dist site .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage .coverage.* htmlcov
+	rm -rf .venvs "$(VENV)"
+	find src tests examples benchmarks -name __pycache__ -prune -exec rm -rf {} +

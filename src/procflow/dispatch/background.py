@@ -1,0 +1,84 @@
+"""The background thread of a pool: it leads while something is to come and nobody waits for it.
+
+    parked -> ticking -> leading -> ticking -> ... -> parked
+
+While a pool is in use it looks once a millisecond whether somebody has led since; so `submit` and `result` never have to
+wake it, and a loop over them is not disturbed. When nothing is to come for a while it parks, and costs nothing.
+"""
+
+from __future__ import annotations
+
+import threading
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from procflow.dispatch.dispatcher import Dispatcher
+
+__all__ = ["Background"]
+
+TICK = 1e-3  # seconds
+IDLE_TICKS = 50  # then it parks
+
+
+class Background:
+    """See the module. The thread is made at the first need."""
+
+    def __init__(self, dispatcher: Dispatcher) -> None:
+        self._dispatcher = dispatcher
+        self._thread: threading.Thread | None = None
+        self._lock = threading.Lock()
+        self._signal = threading.Lock()  # released to wake the thread
+        self._signal.acquire()
+        self._stopped = False
+        self.parked = True
+        self.ident: int | None = None
+
+    def unpark(self) -> None:
+        """Something is to come."""
+        with self._lock:
+            if not self.parked or self._stopped:
+                return
+            self.parked = False
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._run, name="procflow-background", daemon=True)
+                self._thread.start()
+            else:
+                self._wake()
+
+    def stop(self) -> None:
+        """End the thread, and wait for it unless it is the caller."""
+        with self._lock:
+            self._stopped = True
+            self._wake()
+        if self._thread is not None and self._thread is not threading.current_thread():
+            self._thread.join()
+
+    def _wake(self) -> None:
+        try:
+            self._signal.release()
+        except RuntimeError:
+            pass
+
+    def _run(self) -> None:
+        self.ident = ident = threading.get_ident()
+        dispatcher = self._dispatcher
+        idle, leads = 0, dispatcher.leads
+        while not self._stopped:
+            if dispatcher.try_lead(ident, leads):
+                dispatcher.lead_in_background()
+            idle = 0 if dispatcher.busy else idle + 1
+            if idle > IDLE_TICKS:
+                self._park()
+                idle = 0
+            leads = dispatcher.leads
+            self._signal.acquire(timeout=TICK)
+
+    def _park(self) -> None:
+        with self._lock:
+            self.parked = True
+        if self._dispatcher.busy:  # it became busy while we parked, and may have seen us not parked
+            with self._lock:
+                self.parked = False
+            return
+        while self.parked and not self._stopped:
+            self._signal.acquire()

@@ -1,0 +1,193 @@
+"""Future: the handle of a call's result, for `submit`, `apply_async`, `map_async` and `starmap_async` alike.
+
+    PENDING -> DONE     by the dispatcher, once. The outcome stays as it came until somebody asks: unpickling is the asker's.
+
+F1  `callback` and `error_callback` have returned before the future is done, as in multiprocessing; what `add_done_callback`
+    adds is called after it.
+"""
+
+from __future__ import annotations
+
+from time import monotonic
+
+from procflow.dispatch.outcome import Failure, decode
+from procflow.errors import CancelledError, TimeoutError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Generator
+    from types import GenericAlias
+    from typing import Generic, TypeVar
+
+    from procflow.dispatch.dispatcher import Dispatcher, Waiter
+
+    T = TypeVar("T")
+    T_co = TypeVar("T_co", covariant=True)
+
+    class _Base(Generic[T_co]):
+        pass
+
+else:
+    from types import GenericAlias
+
+    class _Base:
+        __slots__ = ()
+        __class_getitem__ = classmethod(GenericAlias)
+
+
+__all__ = ["Future"]
+
+
+class Future(_Base["T_co"]):
+    """The result of one call, or of one map.
+
+    It has the methods of `concurrent.futures.Future` and those of `multiprocessing.pool.AsyncResult`, and it can be
+    awaited. A thread that waits for a result does the pool's input and output meanwhile.
+    """
+
+    __slots__ = (
+        "__weakref__",
+        "_callbacks",
+        "_dispatcher",
+        "_done",
+        "_index",
+        "_job",
+        "_outcome",
+        "_raw",
+        "_waiters",
+        "callback",
+        "error_callback",
+    )
+
+    def __init__(self, dispatcher: Dispatcher, job: object, index: int) -> None:
+        self._dispatcher = dispatcher
+        self._job = job
+        self._index = index  # of the item in its job; -1 for a map, which is all of its job
+        self._done = False
+        self._raw: tuple[int, object] | None = None  # kind, data: not decoded yet
+        self._outcome: list[object] | Failure | None = None
+        self._waiters: list[Waiter] | None = None
+        self._callbacks: list[Callable[[], object]] | None = None
+        self.callback: Callable[[T_co], object] | None = None  # type: ignore[misc]
+        self.error_callback: Callable[[BaseException], object] | None = None
+
+    # -- asking -------------------------------------------------------------------------------------------------------
+
+    def result(self, timeout: float | None = None) -> T_co:
+        """Return the value, waiting for it at most `timeout` seconds.
+
+        Raises:
+            TimeoutError: It is not there in time; the task goes on.
+            CancelledError: It was cancelled before it started.
+            WorkerDied: The worker died while it held the task; `started` tells whether it may have run.
+            Exception: What the task raised, with the worker's traceback as its cause.
+        """
+        outcome = self._wait_outcome(timeout)
+        if isinstance(outcome, Failure):
+            try:
+                raise outcome.error
+            finally:
+                del outcome  # no reference cycle through the traceback
+        return outcome[0]  # type: ignore[return-value]
+
+    get = result
+
+    def exception(self, timeout: float | None = None) -> BaseException | None:
+        """Return what the task raised, None if it returned; waiting as `result`."""
+        outcome = self._wait_outcome(timeout)
+        if isinstance(outcome, Failure):
+            if isinstance(outcome.error, CancelledError):
+                raise outcome.error
+            return outcome.error
+        return None
+
+    def wait(self, timeout: float | None = None) -> None:
+        """Wait until the result is there, at most `timeout` seconds."""
+        self._dispatcher.wait(self, timeout)
+
+    def done(self) -> bool:
+        """Whether the result is there: a value, an exception, or a cancellation."""
+        return self._done
+
+    ready = done
+
+    def successful(self) -> bool:
+        """Whether the task returned a value.
+
+        Raises:
+            ValueError: The result is not there yet.
+        """
+        if not self._done:
+            raise ValueError(f"{self!r} is not ready: call wait() or get() first")
+        return not isinstance(self._decoded(), Failure)
+
+    def running(self) -> bool:
+        """Whether a worker holds the task."""
+        return not self._done and self._dispatcher.is_held(self._job, self._index)
+
+    def cancelled(self) -> bool:
+        """Whether `cancel` took it back before it started."""
+        return self._done and isinstance(self._outcome, Failure) and isinstance(self._outcome.error, CancelledError)
+
+    # -- acting -------------------------------------------------------------------------------------------------------
+
+    def cancel(self) -> bool:
+        """Take the task back if no worker has begun it; return whether it is cancelled now."""
+        return self.cancelled() or self._dispatcher.cancel(self, self._job, self._index)
+
+    def add_done_callback(self, fn: Callable[[Future[T_co]], object]) -> None:
+        """Call `fn(self)` when the result is there, at once if it is. It runs in the thread that serves the pool then."""
+        if self._dispatcher.add_callback(self, lambda: fn(self)):
+            return
+        self._dispatcher.call(lambda: fn(self))
+
+    def __await__(self) -> Generator[object, None, T_co]:
+        """Wait in an asyncio coroutine, without blocking its loop."""
+        if not self._done:
+            import asyncio  # noqa: PLC0415 - only those who await need it
+
+            loop = asyncio.get_running_loop()
+            woken = loop.create_future()
+
+            def wake(_: object) -> None:
+                loop.call_soon_threadsafe(lambda: woken.done() or woken.set_result(None))
+
+            self.add_done_callback(wake)
+            yield from woken
+        return self.result(0)
+
+    def __repr__(self) -> str:
+        state = "pending"
+        if self._done:
+            outcome = self._outcome
+            state = "done" if outcome is None or isinstance(outcome, list) else f"failed: {type(outcome.error).__name__}"
+        return f"<Future {state}>"
+
+    # -- for the dispatcher -------------------------------------------------------------------------------------------
+
+    def _wait_outcome(self, timeout: float | None) -> list[object] | Failure:
+        if not self._done and not self._dispatcher.wait(self, timeout):
+            raise TimeoutError(f"no result within {timeout} s; the task goes on, so you can wait again or cancel() it")
+        return self._decoded()
+
+    def _decoded(self) -> list[object] | Failure:
+        """The outcome, decoded by the first who asks. Two who ask at once may both decode; one of the two results is kept."""
+        outcome = self._outcome
+        if outcome is None:
+            raw = self._raw
+            if raw is None:  # another thread has just done it
+                return self._outcome  # type: ignore[return-value]
+            outcome = self._outcome = self._decode(raw)
+            self._raw = None
+        return outcome
+
+    def _decode(self, raw: tuple[int, object]) -> list[object] | Failure:
+        return decode(*raw)
+
+    def _digest(self) -> None:
+        """Called by the thread that waits for this, whenever something came in."""
+
+
+def remaining(deadline: float | None) -> float | None:
+    """Return the seconds left until `deadline`, at least 0."""
+    return None if deadline is None else max(0.0, deadline - monotonic())

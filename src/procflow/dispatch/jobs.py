@@ -1,0 +1,147 @@
+"""Jobs: the items of a call, and where its results go. One class for each shape of call.
+
+    Calls    submit, apply: separate calls, each with its own Future; one such job per pool, open until it closes
+    Map      map, starmap: a list in, a list out
+    Stream   imap, imap_unordered (`stream.py`): an iterator in, an iterator out, both bounded
+
+J1  `items` and `deliver` are called for disjoint ranges, `deliver` once for each item.
+J2  `deliver` is never called under the pool's lock, and never runs user code.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+
+from procflow.dispatch.future import Future
+from procflow.dispatch.outcome import Failure, decode
+from procflow.engines.base import OBJECTS
+from procflow.wire.packets import CALLS
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from procflow.dispatch.dispatcher import Dispatcher
+    from procflow.scheduling.scheduler import Job
+
+__all__ = ["CallsJob", "MapFuture", "MapJob", "no_function"]
+
+
+def no_function(*_: object) -> object:
+    """Stand where a job has no function of its own."""
+    raise AssertionError("a separate call carries its own function")
+
+
+class CallsJob:
+    """See the module."""
+
+    kind = CALLS
+    grain = 1
+    isolate = True
+    function: Callable[..., object] = staticmethod(no_function)
+
+    def __init__(self, job: Job) -> None:
+        self.id = job.id
+        self.state = job
+        self._packed: dict[int, object] = {}  # index -> the call, as the engine packed it
+        self._futures: dict[int, Future[object]] = {}
+
+    def add(self, index: int, packed: object, future: Future[object]) -> None:
+        """A call was accepted."""
+        self._packed[index] = packed
+        self._futures[index] = future
+
+    def items(self, start: int, stop: int) -> Sequence[object]:
+        """Return the packed calls."""
+        packed = self._packed
+        return [packed[index] for index in range(start, stop)]
+
+    def task_number(self, _: int) -> int:
+        """A single call is task 0 of its own."""
+        return 0
+
+    def deliver(self, dispatcher: Dispatcher, start: int, items: int, kind: int, data: object) -> None:
+        """`items` calls from `start` on are done with."""
+        if items == 1:
+            del self._packed[start]
+            future = self._futures.pop(start)
+            future._raw = (kind, data)
+            dispatcher.resolve(future)
+            return
+        values = decode(kind, data)
+        for offset in range(items):
+            del self._packed[start + offset]
+            future = self._futures.pop(start + offset)
+            future._outcome = values if isinstance(values, Failure) else [values[offset]]
+            dispatcher.resolve(future)
+
+    def finish(self, dispatcher: Dispatcher) -> None:
+        """The pool closed, and every call is done."""
+
+
+class MapFuture(Future["list[object]"]):
+    """The future of a whole map: it collects the parts, and decodes them as they come if somebody waits for it."""
+
+    __slots__ = ("_digesting", "_failed", "_parts", "_values")
+
+    def __init__(self, dispatcher: Dispatcher, job: object, count: int) -> None:
+        super().__init__(dispatcher, job, -1)
+        self._values: list[object] = [None] * count
+        self._parts: deque[tuple[int, int, int, object]] = deque()  # start, items, kind, data
+        self._digesting = threading.RLock()  # held while unpickling; no other lock is taken under it
+        self._failed: tuple[int, Failure] | None = None  # the lowest that failed
+
+    def _digest(self) -> None:
+        parts = self._parts
+        if not parts:
+            return
+        with self._digesting:
+            while parts:
+                start, items, kind, data = parts[0]
+                outcome = decode(kind, data)
+                if not isinstance(outcome, Failure):
+                    self._values[start : start + items] = outcome
+                elif self._failed is None or start < self._failed[0]:
+                    self._failed = (start, outcome)
+                parts.popleft()  # only now: Ctrl-C in between must not lose it
+
+    def _decode(self, raw: tuple[int, object]) -> list[object] | Failure:
+        with self._digesting:  # wait for another thread that is at the last part
+            self._digest()
+        return self._failed[1] if self._failed else [self._values]
+
+
+class MapJob:
+    """See the module."""
+
+    isolate = False
+
+    def __init__(self, job: Job, function: Callable[..., object], kind: int, inputs: Sequence[object]) -> None:
+        self.id = job.id
+        self.state = job
+        self.grain = job.grain
+        self.kind = kind
+        self.function = function
+        self._inputs = inputs
+        self.future: MapFuture | None = None
+
+    def items(self, start: int, stop: int) -> Sequence[object]:
+        """Return this part of the input; of a range it is a range, which pickles in a few bytes."""
+        return self._inputs[start:stop]
+
+    def task_number(self, index: int) -> int:
+        """A task of a map is known by its place in the input."""
+        return index
+
+    def deliver(self, dispatcher: Dispatcher, start: int, items: int, kind: int, data: object) -> None:
+        """Keep this part of the result until the future is asked."""
+        assert self.future is not None
+        self.future._parts.append((start, items, kind, data))
+
+    def finish(self, dispatcher: Dispatcher) -> None:
+        """Every item is done with."""
+        assert self.future is not None
+        self.future._raw = (OBJECTS, None)
+        self._inputs = ()
+        dispatcher.resolve(self.future)

@@ -1,0 +1,44 @@
+"""What came back for some items, as values and failures: decoded by whoever asks for it, never by who merely carries it."""
+
+from __future__ import annotations
+
+from procflow.engines.base import OBJECTS, RAISED
+from procflow.errors import RemoteError, UnpicklingError
+from procflow.wire.packets import FAILURE, VALUE
+from procflow.wire.pickling import loads
+from procflow.worker.failure import unpack_failure
+
+__all__ = ["Failure", "decode"]
+
+
+class Failure:
+    """An exception that a task ended with. Its own type, so that a task may return an exception object."""
+
+    __slots__ = ("error",)
+
+    def __init__(self, error: BaseException) -> None:
+        self.error = error
+
+
+def decode(kind: int, data: object) -> list[object] | Failure:
+    """Return the values of a segment, or its failure. Whatever user code does while unpickling ends in the failure."""
+    if kind == OBJECTS:
+        return data  # type: ignore[return-value]
+    if kind == RAISED:
+        return Failure(data)  # type: ignore[arg-type]
+    try:
+        if kind == FAILURE:
+            return Failure(unpack_failure(data))  # type: ignore[arg-type]
+        value = loads(data)  # type: ignore[arg-type]
+    except KeyboardInterrupt:  # the user's, not the task's
+        raise
+    except BaseException as refusal:  # noqa: BLE001
+        if kind == FAILURE:
+            return Failure(RemoteError("an exception", repr(refusal), "", "it did not unpickle"))
+        error = UnpicklingError(
+            f"the task's result was pickled in the worker but can't be rebuilt here: {type(refusal).__name__}: {refusal}. "
+            "Its class may take other arguments than its __reduce__ gives, or its module differs from the worker's."
+        )
+        error.__cause__ = refusal
+        return Failure(error)
+    return [value] if kind == VALUE else value  # type: ignore[return-value]

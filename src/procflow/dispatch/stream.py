@@ -1,0 +1,306 @@
+"""Streams: imap and imap_unordered. Input is read as room allows, results wait until the consumer comes for them.
+
+    room = read-ahead - (items read - items consumed)      the scheduler's `room`; the consumer's pace stops the producer
+
+T1  At most `room` items are read beyond what the consumer took; with `buffersize` given, never more than that.
+T2  The input is read by one thread: the consumer's for a list, tuple or range, which can't block; else a feeder thread,
+    so that an input that blocks does not keep ready results from the consumer.
+T3  What the input raises is raised by `next` after the results of all items before it.
+T4  After the last result, after `close`, and when the iterator is dropped, the input is read no more.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from time import perf_counter
+
+from procflow.dispatch.future import remaining
+from procflow.dispatch.outcome import Failure, decode
+from procflow.errors import TimeoutError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from types import GenericAlias
+    from typing import Generic, TypeVar
+
+    from procflow.dispatch.dispatcher import Dispatcher, Waiter
+    from procflow.scheduling.scheduler import Job
+
+    T_co = TypeVar("T_co", covariant=True)
+
+    class _Base(Generic[T_co]):
+        pass
+
+else:
+    from types import GenericAlias
+
+    class _Base:
+        __class_getitem__ = classmethod(GenericAlias)
+
+
+__all__ = ["Feeder", "ResultIterator", "StreamJob", "sequence_refill"]
+
+_TELL = 200e-6  # seconds
+
+
+class StreamJob:
+    """A stream as engine and dispatcher see it. `_lock` is the dispatcher's; what it guards is said beside it."""
+
+    isolate = True
+
+    def __init__(
+        self, job: Job, function: Callable[..., object], kind: int, dispatcher: Dispatcher, buffersize: int | None, ordered: bool
+    ) -> None:
+        self.id = job.id
+        self.state = job
+        self.grain = job.grain
+        self.kind = kind
+        self.function = function
+        self.buffersize = buffersize
+        self._dispatcher = dispatcher
+        self._ordered = ordered
+        self._inputs: dict[int, object] = {}  # items that are not done with
+        self.read = 0  # items read; written by the one thread that reads
+        self.exhausted = False  # nothing more is to be read
+        self._parts: deque[tuple[int, int, int, object]] = deque()  # unordered: as they came
+        self._places: dict[int, tuple[int, int, int, object]] = {}  # ordered: by start
+        self._next = 0  # ordered: the start of the part that the consumer gets next
+        self.consumed = 0  # items that the consumer took; under the lock
+        self.ended = False  # every item is done with, and there will be no more
+        self.error: BaseException | None = None  # what the input raised
+        self.abandoned = False
+        self.unbounded = False  # the pool was closed: read on though nobody takes results
+        self.refill: Callable[[], None] = _nothing  # read more if there is room, or tell the feeder to
+        self._done = False  # for `wait`: something is there for the consumer, or it is the end
+        self._waiters: list[Waiter] | None = None
+
+    def items(self, start: int, stop: int) -> Sequence[object]:
+        """Return these inputs."""
+        inputs = self._inputs
+        return [inputs[index] for index in range(start, stop)]
+
+    def task_number(self, index: int) -> int:
+        """A task of a stream is known by its place in the input."""
+        return index
+
+    def room(self) -> int:
+        """How many items may be read now."""
+        return self._dispatcher.room(self, self.read - self.consumed)
+
+    def add(self, items: Sequence[object]) -> None:
+        """Items were read; called by the one thread that reads. The scheduler learns of them by `sync`."""
+        start = self.read
+        self._inputs.update(zip(range(start, start + len(items)), items, strict=True))
+        self.read = start + len(items)
+
+    def unseen(self) -> int:
+        """How many items the scheduler is to be told of: whole chunks, but for the last."""
+        count = self.read - self.state.added
+        return count if self.exhausted else count - count % self.grain
+
+    def deliver(self, dispatcher: Dispatcher, start: int, items: int, kind: int, data: object) -> None:
+        """Keep this part for the consumer."""
+        for index in range(start, start + items):
+            del self._inputs[index]
+        if self._ordered:
+            self._places[start] = (start, items, kind, data)
+            if start != self._next:
+                return
+        else:
+            self._parts.append((start, items, kind, data))
+        dispatcher.resolve_stream(self)
+
+    def finish(self, dispatcher: Dispatcher) -> None:
+        """Every item is done with."""
+        self.ended = True
+        dispatcher.resolve_stream(self)
+
+    def take(self) -> tuple[int, object] | None:
+        """Take the next part for the consumer, None if there is none now. Under the lock."""
+        if self._ordered:
+            part = self._places.pop(self._next, None)
+            if part is not None:
+                self._next += part[1]
+            self._done = self.ended or self._next in self._places
+        else:
+            part = self._parts.popleft() if self._parts else None
+            self._done = self.ended or bool(self._parts)
+        if part is None:
+            return None
+        self.consumed += part[1]
+        return part[2], part[3]
+
+    def _digest(self) -> None:
+        """Nothing to do early: the consumer decodes what it takes."""
+
+
+class ResultIterator(_Base["T_co"]):
+    """The results of imap or imap_unordered. Dropping it, or `close()`, ends the stream.
+
+    `next(timeout)` is multiprocessing's: it raises `TimeoutError` if no result comes within `timeout` seconds.
+    """
+
+    def __init__(self, job: StreamJob, dispatcher: Dispatcher) -> None:
+        self._job = job
+        self._dispatcher = dispatcher
+        self._values: deque[object] = deque()  # decoded, not yet given out
+
+    def __iter__(self) -> Iterator[T_co]:
+        return self
+
+    def next(self, timeout: float | None = None) -> T_co:
+        """Return the next result, waiting for it at most `timeout` seconds.
+
+        Raises:
+            StopIteration: There are no more.
+            TimeoutError: None came in time; the stream goes on.
+            Exception: What this item's task raised; the next call goes on with the next item.
+        """
+        values = self._values
+        if values:
+            return values.popleft()  # type: ignore[return-value]
+        job, dispatcher = self._job, self._dispatcher
+        deadline = dispatcher.deadline(timeout)
+        while not job.abandoned:
+            part = dispatcher.take_part(job)
+            if part is not None:
+                job.refill()
+                outcome = decode(*part)
+                if isinstance(outcome, Failure):
+                    raise _for_iterator(outcome.error)
+                values.extend(outcome)
+                return values.popleft()  # type: ignore[return-value]
+            if job.ended:
+                break
+            job.refill()
+            if job._done:
+                continue
+            if not dispatcher.wait(job, remaining(deadline)):
+                raise TimeoutError(f"no result within {timeout} s; the stream goes on, so you can ask again")
+        return self._end()
+
+    __next__ = next
+
+    def _end(self) -> T_co:
+        error, self._job.error = self._job.error, None
+        self.close()
+        if error is not None:
+            raise error
+        raise StopIteration
+
+    def close(self) -> None:
+        """End the stream: no more input is read, and what has not begun is not run."""
+        if not self._job.abandoned:
+            self._job.abandoned = True
+            self._dispatcher.abandon(self._job)
+
+    def __del__(self) -> None:
+        try:
+            self.close()
+        except Exception:  # noqa: BLE001, S110 - at interpreter exit half of it may be gone
+            pass
+
+    def __repr__(self) -> str:
+        job = self._job
+        state = "ended" if job.ended or job.abandoned else "running"
+        return f"<ResultIterator {state}: {job.state.added} items read, {job.consumed} results taken>"
+
+
+def _nothing() -> None:
+    """Stand where there is no input to read."""
+
+
+def _for_iterator(error: BaseException) -> BaseException:
+    """PEP 479: a StopIteration from a task must not end the consumer's loop silently."""
+    if not isinstance(error, StopIteration):
+        return error
+    wrapped = RuntimeError("a task raised StopIteration")
+    wrapped.__cause__ = error
+    return wrapped
+
+
+def sequence_refill(job: StreamJob, dispatcher: Dispatcher, inputs: Sequence[object]) -> Callable[[], None]:
+    """Return a function that reads what there is room for from a list, tuple or range; the consumer calls it."""
+
+    def refill() -> None:
+        if job.exhausted:
+            return
+        room, position = job.room(), job.read
+        if position + room < len(inputs):
+            room -= room % job.grain
+        if room > 0:
+            job.add(inputs[position : position + room])
+        job.exhausted = job.read >= len(inputs)
+        if room > 0 or job.exhausted:
+            dispatcher.sync(job)
+
+    return refill
+
+
+class Feeder:
+    """Reads an arbitrary iterable in a thread of its own, as far as there is room.
+
+    What it has read is never kept back while the iterable blocks: the scheduler is told every `_TELL` seconds by the
+    feeder, and every `FEEDING_TICK` by whoever leads. It knows the job, not the user's iterator, so that dropping that stops it.
+    """
+
+    def __init__(self, job: StreamJob, dispatcher: Dispatcher, iterable: Iterable[object]) -> None:
+        self._job = job
+        self._dispatcher = dispatcher
+        self._iterator = iter(iterable)
+        self._go = threading.Lock()  # a binary semaphore: released when there may be room again
+        self._thread = threading.Thread(target=self._run, name="procflow-feeder", daemon=True)
+
+    def start(self) -> None:
+        """Begin to read."""
+        self._go.acquire()
+        self._thread.start()
+
+    def nudge(self) -> None:
+        """There may be room."""
+        try:
+            self._go.release()
+        except RuntimeError:  # it was nudged already
+            pass
+
+    def _run(self) -> None:
+        job, dispatcher = self._job, self._dispatcher
+        dispatcher.feeding(job, True)
+        try:
+            self._read_all()
+        except BaseException as error:  # noqa: BLE001 - the input's own error: the consumer gets it
+            job.error = error
+            job.read -= (job.read - job.state.added) % job.grain  # its chunk was not complete
+        self._iterator = iter(())
+        job.exhausted = True
+        dispatcher.feeding(job, False)
+        dispatcher.sync(job)
+
+    def _read_all(self) -> None:
+        job, dispatcher, inputs = self._job, self._dispatcher, self._job._inputs
+        limit, due = 0, 0.0
+        for item in self._iterator:
+            index = job.read
+            inputs[index] = item
+            job.read = index + 1
+            if perf_counter() >= due:
+                dispatcher.sync(job)
+                due = perf_counter() + _TELL
+            if index + 1 >= limit and not job.exhausted:
+                limit = self._wait_for_room()
+            if job.exhausted:
+                break
+
+    def _wait_for_room(self) -> int:
+        """Wait until more may be read; return up to which index."""
+        job = self._job
+        while True:
+            room = job.room()
+            if room > 0 or job.exhausted:
+                return job.read + room
+            self._dispatcher.feeding(job, False)
+            self._dispatcher.sync(job)
+            self._go.acquire()
+            self._dispatcher.feeding(job, True)

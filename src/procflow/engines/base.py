@@ -1,0 +1,99 @@
+"""The boundary between a pool and what runs its tasks.
+
+An engine runs *workers* (processes, or slots of something bigger), gives them packets and reports:
+
+    ("ready", worker)                                       it can take packets
+    ("answer", worker, seq, seconds, final, segments)       items of a packet are done with; the rest of a final is returned
+    ("split", worker, seq)                                  nothing of the packet began; its items must travel alone
+    ("gone", worker, begun, item, width, pid, exitcode, text)   it has ended, and everything it wrote was reported before
+
+E1  `encode` and `pack_call` run user code (pickling); they are called without any lock, from any thread.
+E2  `send`, `take_back`, `retire`, `reap` are called under the pool's lock, never block and never run user code.
+E3  `wait` and `collect` are called by one thread at a time, without the lock; `wake` by any thread, to end a `wait`.
+E4  `wait` takes nothing away: if it is interrupted, the next one finds the same.
+"""
+
+from __future__ import annotations
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from typing import Literal, Protocol
+
+    from procflow.scheduling.scheduler import Packet
+
+    Segment = tuple[int, int, object]  # kind (VALUES, VALUE, FAILURE of wire.packets, or the two below), items, data
+    Report = (
+        tuple[Literal["ready"], int]
+        | tuple[Literal["answer"], int, int, float, bool, list[Segment]]
+        | tuple[Literal["split"], int, int]
+        | tuple[Literal["gone"], int, int, int | None, int, int, int | None, str]
+    )
+
+    class Work(Protocol):
+        """A job as an engine sees it."""
+
+        id: int
+        kind: int
+        grain: int
+        isolate: bool
+        function: Callable[..., object]
+
+        def items(self, start: int, stop: int) -> Sequence[object]:
+            """Return the items `start` to `stop`; for CALLS what `pack_call` made of them."""
+
+    class Engine(Protocol):
+        """See the module."""
+
+        inline: bool
+        takes_back: bool
+        window: int
+        most: int
+
+        def pack_call(self, function: Callable[..., object], args: object, kwargs: object) -> object:
+            """Make a single call ready to travel; raise what pickling raises."""
+
+        def encode(self, work: Work, packet: Packet, oldest: int) -> object:
+            """Make a packet ready to travel; raise what pickling raises."""
+
+        def send(self, packet: Packet, encoded: object) -> bool:
+            """Give it to its worker; False if there is no room now."""
+
+        def discard(self, encoded: object) -> None:
+            """An encoded packet will not be sent after all."""
+
+        def take_back(self, worker: int) -> int | None:
+            """Take the oldest unread packet of a worker; return its seq, or None if there is none."""
+
+        def start(self, worker: int) -> None:
+            """Begin to start a worker; what becomes of it is reported. Called without the lock."""
+
+        def retire(self, worker: int) -> None:
+            """The worker gets nothing more: let it end when it has done what it holds."""
+
+        def reap(self, worker: int) -> None:
+            """Its end was reported and dealt with: release what it held."""
+
+        def forget(self, job: int) -> None:
+            """The job has ended."""
+
+        def wait(self, timeout: float | None) -> list[int]:
+            """Wait at most `timeout` seconds (None: for ever) for something to happen; return it for `collect`."""
+
+        def collect(self, ready: list[int]) -> list[Report]:
+            """Report what happened."""
+
+        def wake(self) -> None:
+            """End the current or the next `wait` early."""
+
+        def terminate(self) -> None:
+            """End all workers at once, whatever they do."""
+
+        def close(self) -> None:
+            """Release everything; all workers are gone."""
+
+
+OBJECTS = 16  # segment: a list of values, not pickled
+RAISED = 17  # segment: the exception itself
+
+__all__ = ["OBJECTS", "RAISED"]

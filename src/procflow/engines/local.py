@@ -1,0 +1,304 @@
+"""The local engine: worker processes on this machine, each with pipes of its own.
+
+    pool --- task pipe (packets) ---> worker        nothing is shared by two workers: no lock, no queue; so whatever a
+    pool <-- result pipe (frames) --- worker        worker was doing when it died concerns nobody else, and the pool
+    pool <-- status page ------------ worker        knows exactly what it held
+    pool <-- sentinel --------------- its end
+
+L1  A worker's descriptors are closed in `reap` only, under the pool's lock, after they left the poller.
+L2  Death is the sentinel; before it is reported, everything the worker had written is read and reported.
+L3  Children of this process that are not this worker never hold these pipes: they are close-on-exec, and `owned` closes
+    them after any fork.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from time import monotonic
+
+from procflow.engines.local_worker import LocalWorker
+from procflow.engines.poller import open_poller
+from procflow.errors import PicklingError
+from procflow.start.launch import launch, launch_fork
+from procflow.start.owned import disown, own
+from procflow.start.passing import dumps_for_child
+from procflow.wire.blocks import Blocks
+from procflow.wire.channel import open_channel
+from procflow.wire.packets import BLOCK, CALL_HEADER, CALLS, FAILURE, IN_BLOCK, ISOLATE, PACKET_MAX, TASK
+from procflow.wire.pickling import dumps
+from procflow.worker.main import FDS, PLAIN, STREAM, serve
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from procflow.engines.base import Report, Work
+    from procflow.scheduling.scheduler import Packet
+
+    Encoded = tuple[bytes, int]  # the packet, and the offset of its block, NO_BLOCK if it has none
+
+__all__ = ["LocalEngine"]
+
+NO_BLOCK = -1
+GRACE = 1.0  # seconds from SIGTERM to SIGKILL when the pool is terminated
+ENTRY = "procflow.worker.main:run"
+
+
+class LocalEngine:
+    """See the module.
+
+    Args:
+        method: The start method: "fork", "spawn" or "forkserver".
+        initializer: Called in each worker with `initargs` before its first task.
+        initargs: Its arguments; multiprocessing's own locks, queues and connections may be among them.
+        portable: Use only what every system has: plain pipes, select, temporary files.
+    """
+
+    inline = False
+    most = 65_536
+
+    def __init__(
+        self,
+        method: str,
+        initializer: Callable[..., object] | None = None,
+        initargs: tuple[object, ...] = (),
+        *,
+        portable: bool = False,
+    ) -> None:
+        self._method = method
+        self._initializer, self._initargs = initializer, initargs
+        self._portable = portable
+        self.takes_back = not portable and hasattr(os, "O_DIRECT")
+        self.window = 2
+        self._workers: dict[int, LocalWorker] = {}
+        self._by_fd: dict[int, LocalWorker] = {}
+        self._functions: dict[int, bytes] = {}  # by job
+        self._unstarted: list[Report] = []  # workers that could not be started; appended by any thread
+        self._terminated = False
+        self._poller = open_poller(portable=portable)
+        try:
+            self._blocks = Blocks(portable=portable)
+        except BaseException:
+            self._poller.close()
+            raise
+        own(self._blocks.fd)
+        self._block_lock = threading.Lock()
+
+    # -- packets ------------------------------------------------------------------------------------------------------
+
+    def pack_call(self, function: Callable[..., object], args: object, kwargs: object) -> bytes:
+        return dumps((function, args, kwargs))
+
+    def encode(self, work: Work, packet: Packet, oldest: int) -> Encoded:
+        job = packet.job
+        function = b""
+        if work.kind == CALLS:
+            pack = CALL_HEADER.pack
+            calls: list[bytes] = work.items(packet.start, packet.stop)  # type: ignore[assignment]
+            payload = b"".join([part for call in calls for part in (pack(len(call)), call)])
+        else:
+            worker = self._workers.get(packet.worker)
+            if worker is None or job.id not in worker.known:
+                function = self._pack_function(work)
+            payload = dumps(work.items(packet.start, packet.stop))
+        flags = ISOLATE if work.isolate else 0
+        grain = 0 if job.adaptive else job.grain
+        size = len(function) + len(payload)
+        count = packet.stop - packet.start
+        if TASK.size + size <= PACKET_MAX:
+            header = TASK.pack(
+                packet.seq, job.id, oldest, packet.start, count, grain, work.kind, flags, len(function)
+            )
+            return header + function + payload, NO_BLOCK
+        with self._block_lock:
+            offset = self._blocks.allocate(size)
+        try:
+            self._blocks.write(offset, (function, payload))
+        except BaseException:
+            self._free(offset)
+            raise
+        header = TASK.pack(
+            packet.seq, job.id, oldest, packet.start, count, grain, work.kind, flags | IN_BLOCK, len(function)
+        )
+        return header + BLOCK.pack(offset, size), offset
+
+    def _pack_function(self, work: Work) -> bytes:
+        function = self._functions.get(work.id)
+        if function is None:
+            try:
+                function = self._functions[work.id] = dumps(work.function)
+            except Exception as refusal:
+                raise PicklingError(
+                    f"the function {work.function!r} can't be pickled: {type(refusal).__name__}: {refusal}. "
+                    "Does it hold a lock, a file or a connection? Create that inside the task or in the initializer."
+                ) from refusal
+        return function
+
+    def send(self, packet: Packet, encoded: object) -> bool:
+        data, offset = encoded  # type: ignore[misc]
+        worker = self._workers[packet.worker]
+        # Noted before it is written: the answer may be read, by the leader, before the write has returned to us.
+        worker.sent[packet.seq] = (packet.job.id, offset)  # type: ignore[has-type]
+        if worker.channel.send(data):  # type: ignore[has-type]
+            return True
+        self._release(worker, packet.seq)
+        return False
+
+    def discard(self, encoded: object) -> None:
+        if encoded[1] != NO_BLOCK:  # type: ignore[index]
+            self._free(encoded[1])  # type: ignore[index]
+
+    def _free(self, offset: int) -> None:
+        with self._block_lock:
+            self._blocks.free(offset)
+
+    def take_back(self, worker: int) -> int | None:
+        held = self._workers.get(worker)
+        packet = held.take_back() if held is not None else None
+        if held is None or packet is None:
+            return None
+        seq: int = TASK.unpack_from(packet)[0]
+        self._release(held, seq)
+        return seq
+
+    def _release(self, worker: LocalWorker, seq: int) -> int:
+        """The worker does not hold this packet any more: free its block; return its job."""
+        job, offset = worker.sent.pop(seq)
+        if offset != NO_BLOCK:
+            self._free(offset)
+        return job
+
+    def forget(self, job: int) -> None:
+        self._functions.pop(job, None)
+
+    # -- workers ------------------------------------------------------------------------------------------------------
+
+    def start(self, worker: int) -> None:
+        try:
+            started = self._launch(worker)
+        except Exception as error:  # noqa: BLE001 - EAGAIN, EMFILE; an initializer that does not pickle
+            self._unstarted.append(("gone", worker, 0, None, 1, 0, None, f"{type(error).__name__}: {error}\n"))
+            self._poller.wake()
+            return
+        self._workers[worker] = started
+        for fd in (started.results, started.child.sentinel):
+            self._by_fd[fd] = started
+            self._poller.register(fd)
+        if self._terminated:  # terminate() ran while we were launching
+            started.child.send_signal(signal.SIGKILL)
+
+    def _launch(self, worker: int) -> LocalWorker:
+        name = f"PoolWorker-{worker}"
+        channel = open_channel(portable=self._portable)
+        made = LocalWorker(worker, channel, portable=self._portable)
+        try:
+            fds = [channel.reader, made.result_writer, made.page_fd, self._blocks.fd]
+            stream = not channel.takes_back
+            if self._method == "fork":
+                made.child = launch_fork(lambda: self._serve_forked(fds, stream), keep=fds, name=name, bound=True)
+            else:
+                payload, passed = (STREAM if stream else PLAIN), list[int]()
+                if self._initializer is not None:
+                    data, passed = dumps_for_child((self._initializer, self._initargs))
+                    payload += data
+                made.child = launch(self._method, ENTRY, payload, [*fds, *passed], name=name, bound=True)
+        except BaseException:
+            made.close_all()
+            raise
+        made.close_childs_ends()
+        return made
+
+    def _serve_forked(self, fds: list[int], stream: bool) -> int:
+        def initialize() -> None:
+            if self._initializer is not None:
+                self._initializer(*self._initargs)
+
+        return serve(fds[:FDS], initialize, stream=stream)
+
+    def retire(self, worker: int) -> None:
+        held = self._workers.get(worker)
+        if held is not None:
+            held.close_tasks()
+
+    def reap(self, worker: int) -> None:
+        held = self._workers.pop(worker, None)
+        if held is None:
+            return
+        for seq in list(held.sent):
+            self._release(held, seq)
+        held.close_all()
+
+    # -- what happened ------------------------------------------------------------------------------------------------
+
+    def wait(self, timeout: float | None) -> list[int]:
+        return self._poller.poll(0.0 if self._unstarted else timeout)
+
+    def collect(self, ready: list[int]) -> list[Report]:
+        reports: list[Report] = []
+        ended: list[LocalWorker] = []
+        by_fd = self._by_fd
+        for fd in ready:
+            worker = by_fd[fd]
+            if fd == worker.results:
+                self._read(worker, reports)
+            else:
+                ended.append(worker)
+        while self._unstarted:
+            reports.append(self._unstarted.pop(0))
+        for worker in ended:
+            self._report_end(worker, reports)
+        return reports
+
+    def _read(self, worker: LocalWorker, reports: list[Report]) -> None:
+        first = len(reports)
+        open_end = worker.read(reports)
+        for report in reports[first:]:
+            if report[0] == "answer" and report[4]:
+                job = self._release(worker, report[2])
+                if all(kind != FAILURE for kind, _, _ in report[5]):
+                    worker.known.add(job)  # it has the function: later packets need not carry it
+            elif report[0] == "split":
+                self._release(worker, report[2])
+        if not open_end:  # no news by itself: a task may have closed it, or a child of the worker may hold it
+            self._unwatch(worker.results)
+
+    def _report_end(self, worker: LocalWorker, reports: list[Report]) -> None:
+        exitcode = worker.child.poll()
+        if exitcode is None:
+            return
+        self._unwatch(worker.child.sentinel)
+        if worker.results in self._by_fd:
+            self._read(worker, reports)
+            self._unwatch(worker.results)
+        worker.salvage(reports)
+        begun, item, width = worker.status()
+        reports.append(("gone", worker.id, begun, item, width, worker.child.pid, exitcode, worker.last_words))
+
+    def _unwatch(self, fd: int) -> None:
+        if self._by_fd.pop(fd, None) is not None:
+            self._poller.unregister(fd)
+
+    def wake(self) -> None:
+        self._poller.wake()
+
+    def terminate(self) -> None:
+        self._terminated = True
+        workers = list(self._workers.values())
+        for worker in workers:
+            worker.child.send_signal(signal.SIGTERM)
+        deadline = monotonic() + GRACE
+        for worker in workers:
+            if worker.child.wait(max(0.0, deadline - monotonic())) is None:
+                worker.child.send_signal(signal.SIGKILL)
+        for worker in workers:
+            worker.child.wait()
+
+    def close(self) -> None:
+        for worker in list(self._workers):
+            self.reap(worker)
+        self._by_fd.clear()
+        self._poller.close()
+        disown(self._blocks.fd)
+        self._blocks.close()

@@ -1,0 +1,151 @@
+"""Waiting for many file descriptors: epoll where there is one, else what the `selectors` module finds.
+
+P1  `register` may be called by any thread, also while another one waits. `unregister` only by the thread that polls.
+P2  `wake` ends the current or the next `poll` early, from any thread and from a signal handler.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import selectors
+import threading
+
+from procflow.start.owned import disown, own
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Protocol
+
+    class Poller(Protocol):
+        """See the module."""
+
+        def register(self, fd: int) -> None:
+            """Report `fd` when it is readable, or at its end."""
+
+        def unregister(self, fd: int) -> None:
+            """Report it no more."""
+
+        def poll(self, timeout: float | None) -> list[int]:
+            """Wait at most `timeout` seconds (None: for ever); return the descriptors that are ready."""
+
+        def wake(self) -> None:
+            """End the current or the next `poll`."""
+
+        def close(self) -> None:
+            """Release it; nobody polls."""
+
+
+__all__ = ["EpollPoller", "SelectPoller", "open_poller"]
+
+_EVENTS = 64  # reported at once
+
+
+class _Waker:
+    """A pipe to oneself."""
+
+    def __init__(self) -> None:
+        self.reader, self._writer = os.pipe()
+        for fd in (self.reader, self._writer):
+            os.set_blocking(fd, False)
+            own(fd)
+
+    def wake(self) -> None:
+        try:
+            os.write(self._writer, b"\0")
+        except BlockingIOError:  # full: it is awake
+            pass
+
+    def drain(self) -> None:
+        try:
+            os.read(self.reader, 4096)
+        except BlockingIOError:
+            pass
+
+    def close(self) -> None:
+        for fd in (self.reader, self._writer):
+            disown(fd)
+            os.close(fd)
+
+
+class EpollPoller:
+    """Linux."""
+
+    def __init__(self) -> None:
+        self._epoll = select.epoll(flags=select.EPOLL_CLOEXEC)
+        try:
+            own(self._epoll.fileno())
+            self._waker = _Waker()
+            self.register(self._waker.reader)
+        except BaseException:
+            disown(self._epoll.fileno())
+            self._epoll.close()
+            raise
+        self.wake = self._waker.wake
+        self._wait = self._epoll.poll
+
+    def register(self, fd: int) -> None:
+        self._epoll.register(fd, select.EPOLLIN)
+
+    def unregister(self, fd: int) -> None:
+        self._epoll.unregister(fd)
+
+    def poll(self, timeout: float | None) -> list[int]:
+        ready = [fd for fd, _ in self._wait(timeout, _EVENTS)]
+        if self._waker.reader in ready:
+            self._waker.drain()
+            ready.remove(self._waker.reader)
+        return ready
+
+    def close(self) -> None:
+        disown(self._epoll.fileno())
+        self._epoll.close()
+        self._waker.close()
+
+
+class SelectPoller:
+    """Everywhere else: registrations are made by the thread that polls, which is woken for them."""
+
+    def __init__(self, selector: selectors.BaseSelector | None = None) -> None:
+        self._selector = selector or selectors.DefaultSelector()
+        self._waker = _Waker()
+        self._selector.register(self._waker.reader, selectors.EVENT_READ)
+        self._new: list[int] = []
+        self._lock = threading.Lock()
+        self.wake = self._waker.wake
+
+    def register(self, fd: int) -> None:
+        with self._lock:
+            self._new.append(fd)
+        self.wake()
+
+    def unregister(self, fd: int) -> None:
+        with self._lock:
+            if fd in self._new:
+                self._new.remove(fd)
+                return
+        self._selector.unregister(fd)
+
+    def poll(self, timeout: float | None) -> list[int]:
+        with self._lock:
+            new, self._new = self._new, []
+        for fd in new:
+            self._selector.register(fd, selectors.EVENT_READ)
+        ready = [key.fd for key, _ in self._selector.select(timeout)]
+        if self._waker.reader in ready:
+            self._waker.drain()
+            ready.remove(self._waker.reader)
+        return ready
+
+    def close(self) -> None:
+        self._selector.close()
+        self._waker.close()
+
+
+def open_poller(*, portable: bool = False) -> Poller:
+    """Open the best poller that this system has; `portable` asks for select()."""
+    if portable:
+        return SelectPoller(getattr(selectors, "PollSelector", selectors.SelectSelector)())
+    if hasattr(select, "epoll"):
+        return EpollPoller()
+    return SelectPoller()

@@ -1,0 +1,150 @@
+"""The serial engine: tasks run in the thread that asks for them. For debugging (pdb works), tests and platforms without processes.
+
+Arguments and results are not pickled: a task gets the caller's own objects.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import deque
+from time import perf_counter
+
+from procflow.engines.base import OBJECTS, RAISED
+from procflow.errors import WorkerDied
+from procflow.wire.packets import CALLS, STAR
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from procflow.engines.base import Report, Segment, Work
+    from procflow.scheduling.scheduler import Packet
+
+__all__ = ["SerialEngine"]
+
+
+class SerialEngine:
+    """One worker, which is whoever polls."""
+
+    inline = True
+    takes_back = False
+    window = 1
+    most = 1
+
+    def __init__(self, initializer: Callable[..., object] | None = None, initargs: tuple[object, ...] = ()) -> None:
+        self._initializer, self._initargs = initializer, initargs
+        self._worker = 0  # the one that is ready
+        self._reports: deque[Report] = deque()
+        self._packets: deque[tuple[Packet, Work]] = deque()
+
+    def pack_call(self, function: Callable[..., object], args: object, kwargs: object) -> object:
+        return function, args, kwargs
+
+    def encode(self, work: Work, packet: Packet, oldest: int) -> object:
+        return work
+
+    def send(self, packet: Packet, encoded: object) -> bool:
+        self._packets.append((packet, encoded))  # type: ignore[arg-type]
+        return True
+
+    def discard(self, encoded: object) -> None:
+        pass
+
+    def take_back(self, worker: int) -> int | None:
+        return None
+
+    def start(self, worker: int) -> None:
+        try:
+            if self._initializer is not None:
+                self._initializer(*self._initargs)
+        except Exception as error:  # noqa: BLE001 - reported as a worker that could not start
+            self._reports.append(("gone", worker, 0, None, 1, os.getpid(), 1, _traceback_of(error)))
+        else:
+            self._worker = worker
+            self._reports.append(("ready", worker))
+
+    def retire(self, worker: int) -> None:
+        self._reports.append(("gone", worker, 0, None, 1, os.getpid(), 0, ""))
+
+    def reap(self, worker: int) -> None:
+        pass
+
+    def forget(self, job: int) -> None:
+        pass
+
+    def wait(self, timeout: float | None) -> list[int]:
+        return []
+
+    def collect(self, ready: list[int]) -> list[Report]:
+        if not self._reports and self._packets:
+            packet, work = self._packets.popleft()
+            began = perf_counter()
+            try:
+                segments = _run(work, packet)
+            except BaseException as error:  # Ctrl-C in a task: it is the caller's, and ends these tasks too
+                interrupted: list[Segment] = [(RAISED, 1, error)] * (packet.stop - packet.start)
+                self._reports.append(("answer", packet.worker, packet.seq, 0.0, True, interrupted))
+                raise
+            return [("answer", packet.worker, packet.seq, perf_counter() - began, True, segments)]
+        reports = list(self._reports)
+        self._reports.clear()
+        return reports
+
+    def wake(self) -> None:
+        pass
+
+    def terminate(self) -> None:
+        self._packets.clear()
+        self.retire(self._worker)
+
+    def close(self) -> None:
+        pass
+
+
+def _run(work: Work, packet: Packet) -> list[Segment]:
+    """Run the items of a packet as a worker does: after a failure the rest of its chunk is passed over."""
+    segments: list[Segment] = []
+    values: list[object] = []
+    index = packet.start
+    items = work.items(packet.start, packet.stop)
+    while index < packet.stop:
+        try:
+            values.append(_call(work, items[index - packet.start]))
+            index += 1
+        except BaseException as error:
+            if isinstance(error, (KeyboardInterrupt, GeneratorExit)):
+                raise
+            if values:
+                segments.append((OBJECTS, len(values), values))
+                values = []
+            passed = min(work.grain - (index - packet.start) % work.grain, packet.stop - index)
+            segments.append((RAISED, passed, _as_failure(work, index, error)))
+            index += passed
+    if values:
+        segments.append((OBJECTS, len(values), values))
+    return segments
+
+
+def _call(work: Work, item: object) -> object:
+    if work.kind == CALLS:
+        function, args, kwargs = item  # type: ignore[misc]
+        return function(*args, **kwargs)  # type: ignore[has-type]
+    if work.kind == STAR:
+        return work.function(*item)  # type: ignore[misc]
+    return work.function(item)
+
+
+def _as_failure(work: Work, index: int, error: BaseException) -> BaseException:
+    """sys.exit() ends a worker; here it only fails the task in the same way."""
+    if not isinstance(error, SystemExit):
+        return error
+    code = error.code if isinstance(error.code, int) else 0 if error.code is None else 1
+    died = WorkerDied(0 if work.kind == CALLS else index, os.getpid(), code, True)
+    died.__cause__ = error
+    return died
+
+
+def _traceback_of(error: BaseException) -> str:
+    import traceback  # noqa: PLC0415 - only a failure needs it
+
+    return "".join(traceback.format_exception(error))

@@ -1,0 +1,145 @@
+"""Every error that procflow raises, and nothing else.
+
+Each derives from `ProcflowError` and from the standard library's type that a user already catches. Each says what
+happened, to what, why probably, and what to do next; it carries the facts as attributes, and it pickles as it is:
+the arguments of the constructor are the arguments of the exception.
+"""
+
+from __future__ import annotations
+
+import concurrent.futures
+import multiprocessing.context
+import pickle
+import signal
+
+__all__ = [
+    "CancelledError",
+    "InitializerError",
+    "PicklingError",
+    "PoolClosed",
+    "ProcessStateError",
+    "ProcflowError",
+    "RemoteError",
+    "RemoteTraceback",
+    "TimeoutError",
+    "UnpicklingError",
+    "WorkerDied",
+    "describe_exit",
+]
+
+
+class ProcflowError(Exception):
+    """The base of every error that procflow raises itself."""
+
+
+class TimeoutError(ProcflowError, multiprocessing.context.TimeoutError, TimeoutError):  # noqa: A001
+    """The result was not there within the time that the caller gave. The task goes on."""
+
+
+class CancelledError(ProcflowError, concurrent.futures.CancelledError):
+    """The task was cancelled before it started; it never ran."""
+
+
+class PoolClosed(ProcflowError, ValueError):
+    """The pool takes no more work: it was closed or terminated, or it belongs to another process."""
+
+
+class ProcessStateError(ProcflowError, AssertionError):
+    """This use of a Process does not fit its state, such as a second start(), or join() before start()."""
+
+
+class PicklingError(ProcflowError, pickle.PicklingError):
+    """An argument, a function or a result can't be pickled, so it can't cross to another process."""
+
+
+class UnpicklingError(ProcflowError, pickle.UnpicklingError):
+    """What the other process sent was pickled there, but can't be rebuilt here."""
+
+
+class RemoteError(ProcflowError, RuntimeError):
+    """Stands in for an exception of a task that can't itself cross: its type's name, its repr and its traceback."""
+
+    def __init__(self, type_name: str, text: str, traceback: str, why: str) -> None:
+        super().__init__(type_name, text, traceback, why)
+        self.type_name, self.text, self.traceback, self.why = type_name, text, traceback, why
+
+    def __str__(self) -> str:
+        return (
+            f"the task raised {self.type_name}: {self.text}\n"
+            f"That exception can't be passed between processes ({self.why}), so this error stands in for it. "
+            "Give the exception arguments that pickle, or a __reduce__."
+        )
+
+
+class RemoteTraceback(Exception):
+    """The traceback of another process, as text: the `__cause__` of an exception that a task raised there."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__(text)
+        self.text = text
+
+    def __str__(self) -> str:
+        return f'\n"""\n{self.text}"""'
+
+
+class WorkerDied(ProcflowError, RuntimeError):
+    """The worker died while it held the task; `started` tells whether the task had begun.
+
+    Attributes:
+        task: The index of the task in its call: the position in the input of a map, 0 for a single call.
+        pid: The process id that the worker had.
+        exitcode: As in `Process.exitcode`: -N for signal N; None if it could not be learnt.
+        started: True if the task may have run, so that only an idempotent one may be tried again.
+    """
+
+    def __init__(self, task: int, pid: int, exitcode: int | None, started: bool) -> None:
+        super().__init__(task, pid, exitcode, started)
+        self.task, self.pid, self.exitcode, self.started = task, pid, exitcode, started
+
+    def __str__(self) -> str:
+        held = "which had started" if self.started else "which had not started"
+        ended = describe_exit(self.exitcode)
+        return f"worker {self.pid} {ended} holding task {self.task}, {held}. {_advice(self.exitcode)}"
+
+
+class InitializerError(ProcflowError, RuntimeError):
+    """The pool's initializer failed in worker after worker, so no task can run.
+
+    Attributes:
+        attempts: How many workers in a row failed in it.
+        text: The traceback of the last, or how that worker ended.
+    """
+
+    def __init__(self, attempts: int, text: str) -> None:
+        super().__init__(attempts, text)
+        self.attempts, self.text = attempts, text
+
+    def __str__(self) -> str:
+        return (
+            f"the pool's initializer failed in {self.attempts} workers in a row, so its tasks were not run. "
+            f"Mend the initializer or its initargs; the last failure was:\n{self.text}"
+        )
+
+
+def describe_exit(exitcode: int | None) -> str:
+    """Say in words how a process ended: `died (SIGKILL)`, `exited with code 3`."""
+    if exitcode is None:
+        return "ended in an unknown way"
+    if exitcode >= 0:
+        return f"exited with code {exitcode}"
+    try:
+        return f"died ({signal.Signals(-exitcode).name})"
+    except ValueError:
+        return f"died (signal {-exitcode})"
+
+
+def _advice(exitcode: int | None) -> str:
+    if exitcode is not None and exitcode >= 0:
+        return "Did the task call sys.exit() or os._exit()? Return a value or raise an exception instead."
+    if exitcode == -signal.SIGKILL:
+        return (
+            "SIGKILL is often the kernel's out-of-memory killer: give the pool fewer processes or less data per task."
+        )
+    if exitcode in (-signal.SIGSEGV, -signal.SIGABRT, -signal.SIGBUS, -signal.SIGFPE, -signal.SIGILL):
+        return "That is a crash in native code: run the task alone with engine='serial' and `python -X faulthandler`."
+    return "Something outside the pool ended it."

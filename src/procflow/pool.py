@@ -1,0 +1,329 @@
+"""Pool: the methods of `multiprocessing.Pool`, and `submit`. Thin: it checks arguments and opens jobs."""
+
+from __future__ import annotations
+
+import atexit
+import os
+import warnings
+import weakref
+
+from procflow.dispatch.dispatcher import Dispatcher
+from procflow.dispatch.future import Future
+from procflow.dispatch.stream import Feeder, ResultIterator, StreamJob, sequence_refill
+from procflow.engines.serial import SerialEngine
+from procflow.start.main_module import stop_replay
+from procflow.wire.packets import MAP, STAR
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from multiprocessing.context import BaseContext
+    from types import TracebackType
+    from typing import Any, Literal, ParamSpec, Self, TypeVar
+
+    from procflow.dispatch.jobs import MapFuture
+    from procflow.engines.base import Engine
+    from procflow.scheduling.scheduler import Job
+
+    P = ParamSpec("P")
+    T = TypeVar("T")
+    R = TypeVar("R")
+
+__all__ = ["Pool"]
+
+_open: weakref.WeakSet[Dispatcher] = weakref.WeakSet()  # terminated at exit
+
+
+class Pool:
+    """A pool of worker processes that outlives the death of any of them.
+
+    As `multiprocessing.Pool`, and beyond it: a task whose worker dies fails with `WorkerDied`, and everything else goes on;
+    leaving the `with` block waits for accepted work, on an exception it ends it; `imap` reads its input only as fast as its
+    results are taken; lambdas and closures can be sent.
+
+    >>> from procflow import Pool
+    >>> with Pool(2) as pool:
+    ...     pool.map(abs, [-1, -2, 3])
+    [1, 2, 3]
+
+    Args:
+        processes: How many workers; by default the CPUs that this process may really use, see `cpu_count`.
+        initializer: Called in every worker, with `initargs`, before its first task.
+        initargs: Its arguments. Locks, queues and connections may be among them.
+        maxtasksperchild: How many tasks a worker runs before a fresh one takes its place. A task is one item, or one
+            chunk where a `chunksize` is given.
+        context: Where the start method comes from, see `get_context`; by default procflow's default context.
+        engine: "local": worker processes. "serial": no process, tasks run at once in the calling thread, with the caller's
+            own objects; a debugger works there.
+
+    Raises:
+        ValueError: `processes` or `maxtasksperchild` is below 1, or the engine is unknown.
+        TypeError: `initializer` can't be called.
+    """
+
+    def __init__(
+        self,
+        processes: int | None = None,
+        initializer: Callable[..., object] | None = None,
+        initargs: Iterable[Any] = (),
+        maxtasksperchild: int | None = None,
+        context: BaseContext | None = None,
+        *,
+        engine: Literal["local", "serial"] = "local",
+    ) -> None:
+        stop_replay()
+        self._dispatcher: Dispatcher | None = None
+        if processes is None:
+            from procflow.cpu import cpu_count  # noqa: PLC0415 - most pools are told
+
+            processes = cpu_count()
+        if processes < 1:
+            raise ValueError(f"processes must be at least 1, not {processes}")
+        if maxtasksperchild is not None and (not isinstance(maxtasksperchild, int) or maxtasksperchild < 1):
+            raise ValueError(f"maxtasksperchild must be a positive int or None, not {maxtasksperchild!r}")
+        if initializer is not None and not callable(initializer):
+            raise TypeError(f"initializer must be callable, not {type(initializer).__name__}")
+        self._processes = processes
+        made = _make_engine(engine, context, initializer, tuple(initargs))
+        if made.inline:
+            processes, maxtasksperchild = 1, None
+        self._dispatcher = Dispatcher(made, processes, maxtasksperchild)
+        _open.add(self._dispatcher)
+
+    # -- single calls -------------------------------------------------------------------------------------------------
+
+    def submit(self, fn: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> Future[R]:
+        """Call `fn(*args, **kwargs)` in a worker, and return a Future of its result at once.
+
+        Raises:
+            PoolClosed: The pool was closed or terminated.
+        """
+        return self._core.submit(fn, args, kwargs)
+
+    def apply(self, func: Callable[..., R], args: Iterable[Any] = (), kwds: Mapping[str, Any] | None = None) -> R:
+        """Call `func(*args, **kwds)` in a worker and return its result. `kwds` are its keyword arguments."""
+        return self._core.submit(func, tuple(args), dict(kwds or {})).result()  # type: ignore[no-any-return]
+
+    def apply_async(
+        self,
+        func: Callable[..., R],
+        args: Iterable[Any] = (),
+        kwds: Mapping[str, Any] | None = None,
+        callback: Callable[[R], object] | None = None,
+        error_callback: Callable[[BaseException], object] | None = None,
+    ) -> Future[R]:
+        """Like `apply`, but return a Future at once.
+
+        `callback` gets the result, `error_callback` the exception, before the future is done. They run in a thread of this
+        process, one at a time.
+        """
+        core = self._core
+        future: Future[R] = core.new_call()
+        future.callback, future.error_callback = callback, error_callback
+        return core.submit(func, tuple(args), dict(kwds or {}), future)
+
+    # -- maps ---------------------------------------------------------------------------------------------------------
+
+    def map(self, func: Callable[[T], R], iterable: Iterable[T], chunksize: int | None = None) -> list[R]:
+        """Call `func` on each item and return the results in input order, as `list(map(func, iterable))`.
+
+        Args:
+            func: Called with one item.
+            iterable: Read whole before the first call.
+            chunksize: Items that travel, and fail, together. By default the pool chooses how many travel together from the
+                time they take, and each fails alone.
+
+        Raises:
+            Exception: What the lowest failing item raised, once every item is done with; the worker's traceback is its cause.
+        """
+        return self._map(func, MAP, iterable, chunksize).result()
+
+    def map_async(
+        self,
+        func: Callable[[T], R],
+        iterable: Iterable[T],
+        chunksize: int | None = None,
+        callback: Callable[[list[R]], object] | None = None,
+        error_callback: Callable[[BaseException], object] | None = None,
+    ) -> Future[list[R]]:
+        """Like `map`, but return a Future of the list at once."""
+        return self._map(func, MAP, iterable, chunksize, callback, error_callback)
+
+    def starmap(
+        self, func: Callable[..., R], iterable: Iterable[Iterable[Any]], chunksize: int | None = None
+    ) -> list[R]:
+        """Like `map`, with each item unpacked: `func(*item)`."""
+        return self._map(func, STAR, iterable, chunksize).result()
+
+    def starmap_async(
+        self,
+        func: Callable[..., R],
+        iterable: Iterable[Iterable[Any]],
+        chunksize: int | None = None,
+        callback: Callable[[list[R]], object] | None = None,
+        error_callback: Callable[[BaseException], object] | None = None,
+    ) -> Future[list[R]]:
+        """Like `starmap`, but return a Future of the list at once."""
+        return self._map(func, STAR, iterable, chunksize, callback, error_callback)
+
+    def _map(
+        self,
+        func: Callable[..., Any],
+        kind: int,
+        iterable: Iterable[Any],
+        chunksize: int | None,
+        callback: Callable[[list[R]], object] | None = None,
+        error_callback: Callable[[BaseException], object] | None = None,
+    ) -> Future[list[R]]:
+        core = self._core
+        _check_chunksize(chunksize)
+        inputs: Sequence[Any] = iterable if type(iterable) in (tuple, range) else list(iterable)  # type: ignore[assignment]
+
+        def prepare(future: MapFuture) -> None:
+            future.callback = callback  # type: ignore[assignment]
+            future.error_callback = error_callback
+
+        return core.submit_map(func, kind, inputs, chunksize, prepare)  # type: ignore[return-value]
+
+    # -- streams ------------------------------------------------------------------------------------------------------
+
+    def imap(
+        self, func: Callable[[T], R], iterable: Iterable[T], chunksize: int | None = None, *, buffersize: int | None = None
+    ) -> ResultIterator[R]:
+        """Call `func` on each item and yield the results in input order, while the input is still being read.
+
+        Args:
+            func: Called with one item.
+            iterable: Read in a thread of its own as there is room, so it may be endless, or wait for something; a list,
+                tuple or range is read by the caller.
+            chunksize: Items that travel, and fail, together; see `map`.
+            buffersize: How many items may be read whose results were not taken yet; by default as many as keep the
+                workers busy.
+
+        Raises:
+            Exception: From `next`: what that item's task raised; the iteration can go on. What the input raised comes
+                after the results of the items before it.
+        """
+        return self._stream(func, iterable, chunksize, buffersize, ordered=True)
+
+    def imap_unordered(
+        self, func: Callable[[T], R], iterable: Iterable[T], chunksize: int | None = None, *, buffersize: int | None = None
+    ) -> ResultIterator[R]:
+        """Like `imap`, but yield each result as soon as it is there."""
+        return self._stream(func, iterable, chunksize, buffersize, ordered=False)
+
+    def _stream(
+        self, func: Callable[[T], R], iterable: Iterable[T], chunksize: int | None, buffersize: int | None, *, ordered: bool
+    ) -> ResultIterator[R]:
+        core = self._core
+        _check_chunksize(chunksize)
+        if buffersize is not None and buffersize < (chunksize or 1):
+            raise ValueError(f"buffersize must be at least chunksize ({chunksize or 1}), not {buffersize}")
+        iterator = None if type(iterable) in (list, tuple, range) else iter(iterable)
+
+        def make(job: Job) -> StreamJob:
+            return StreamJob(job, func, MAP, core, buffersize, ordered)
+
+        job = core.open_stream(make, chunksize)
+        if iterator is None:
+            job.refill = sequence_refill(job, core, iterable)  # type: ignore[arg-type]
+            job.refill()
+        else:
+            feeder = Feeder(job, core, iterator)
+            job.refill = feeder.nudge
+            feeder.start()
+        return ResultIterator(job, core)
+
+    # -- the end ------------------------------------------------------------------------------------------------------
+
+    def close(self) -> None:
+        """Accept no more work; the workers end when everything accepted is done."""
+        if self._dispatcher is not None:
+            self._dispatcher.close()
+
+    def terminate(self) -> None:
+        """End the workers now. What is not done fails with PoolClosed."""
+        if self._dispatcher is not None:
+            self._dispatcher.terminate()
+
+    def join(self) -> None:
+        """Wait until every worker has ended.
+
+        Raises:
+            ValueError: Neither close() nor terminate() was called before.
+        """
+        core = self._core
+        if not core.closed:
+            raise ValueError("Pool is still running: call close() or terminate() before join()")
+        core.join()
+
+    def __enter__(self) -> Self:
+        self._core.check_open()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, where: TracebackType | None
+    ) -> None:
+        core = self._core
+        if kind is None:
+            core.abandon_streams()
+            core.close()
+            try:
+                core.join()
+                return
+            except BaseException:  # Ctrl-C while waiting
+                core.terminate()
+                core.join()
+                raise
+        core.terminate()
+        core.join()
+
+    def __del__(self) -> None:
+        core = getattr(self, "_dispatcher", None)
+        if core is None or core.closed or core.foreign:
+            return
+        try:
+            warnings.warn(f"unclosed {self!r}: use `with`, or close() and join()", ResourceWarning, source=self, stacklevel=2)
+        finally:
+            core.terminate()
+
+    def __repr__(self) -> str:
+        return f"<Pool of {self._processes}: {self._dispatcher.describe() if self._dispatcher else 'not started'}>"
+
+    def __reduce__(self) -> str:
+        raise NotImplementedError("a Pool can't be passed between processes or pickled; make one where you need it")
+
+    @property
+    def _core(self) -> Dispatcher:
+        assert self._dispatcher is not None
+        return self._dispatcher
+
+
+def _make_engine(
+    engine: str, context: BaseContext | None, initializer: Callable[..., object] | None, initargs: tuple[object, ...]
+) -> Engine:
+    if engine == "serial":
+        return SerialEngine(initializer, initargs)
+    if engine != "local":
+        raise ValueError(f"unknown engine {engine!r}: choose 'local' or 'serial'")
+    from procflow.engines.local import LocalEngine  # noqa: PLC0415 - the serial engine works where processes don't
+
+    if context is None:
+        from procflow.context import get_context  # noqa: PLC0415 - context.py imports this module
+
+        context = get_context()
+    portable = os.environ.get("PROCFLOW_PORTABLE", "") not in ("", "0")
+    method: str = context.get_start_method()
+    return LocalEngine(method, initializer, initargs, portable=portable)
+
+
+def _check_chunksize(chunksize: int | None) -> None:
+    if chunksize is not None and chunksize < 1:
+        raise ValueError(f"Chunksize must be 1+, not {chunksize}")
+
+
+@atexit.register
+def _terminate_all() -> None:
+    """Leave no worker behind at the interpreter's exit."""
+    for dispatcher in list(_open):
+        dispatcher.terminate()

@@ -1,0 +1,64 @@
+"""How many items travel together: the arithmetic of chunks and windows, and nothing else.
+
+A *packet* is what one write gives to one worker: one or more *chunks* of one job. A chunk is the unit of failure and of
+`maxtasksperchild`: `chunksize` items if the caller gave it, else a single item. How many chunks share a packet is
+decided here from the time per item that the workers measured, and never changes a result or an error.
+
+docs/design/scheduler.md holds the reasons and the figures.
+"""
+
+from __future__ import annotations
+
+__all__ = ["ADAPTIVE_TARGET", "GIVEN_TARGET", "blend", "fair_share", "fitting", "read_ahead"]
+
+ADAPTIVE_TARGET = 2e-3  # seconds of work in a packet when no chunksize was given
+GIVEN_TARGET = 250e-6  # the same when the caller gave one: it also means "do not keep my items waiting for each other"
+PER_WORKER_TARGET = 90e-6  # the parent needs about this long to serve each of the other workers once
+GROWTH = 8  # a packet is at most this many times the last one: cheap items may be followed by dear ones
+MOST = 65_536  # chunks in one packet
+WEIGHT = 0.5  # of the newest sample in the running mean
+
+
+def blend(mean: float, sample: float) -> float:
+    """Bring the running mean of seconds per item up to date; a `mean` below zero says that there is none yet."""
+    return sample if mean < 0.0 else mean + (sample - mean) * WEIGHT
+
+
+def fitting(seconds: float, workers: int, last: int, *, adaptive: bool) -> int:
+    """Return how many chunks make a packet of the right duration, at least 1.
+
+    Args:
+        seconds: Measured seconds per chunk; below zero while unknown.
+        workers: Workers of the pool.
+        last: Chunks in the packet of this job before this one.
+        adaptive: True if the caller left the chunk size to us.
+    """
+    if seconds < 0.0:
+        return 1
+    target = max(ADAPTIVE_TARGET, workers * PER_WORKER_TARGET) if adaptive else GIVEN_TARGET
+    fit = MOST if seconds * MOST <= target else int(target / seconds)
+    return max(1, min(fit, GROWTH * last, MOST))
+
+
+def fair_share(queued: int, workers: int, *, more_to_come: bool) -> int:
+    """Return how many of `queued` chunks one packet may take, at least 1.
+
+    Of a finite rest half a worker's share, so that the last packets are small and the workers end together; of an input
+    that goes on, a whole one.
+    """
+    return max(1, queued // (workers if more_to_come else 2 * workers))
+
+
+def read_ahead(buffersize: int | None, workers: int, window: int, packet: int, grain: int) -> int:
+    """Return how many items of a lazy input may be in the pool's hands: read, but not yet given to the consumer.
+
+    Args:
+        buffersize: The caller's bound in items, kept exactly; None leaves it to us.
+        workers: Workers of the pool.
+        window: Packets in flight per worker.
+        packet: Chunks that a packet should hold now; so slow items are read a few at a time, quick ones in thousands.
+        grain: Items in a chunk.
+    """
+    if buffersize is not None:
+        return buffersize
+    return 2 * workers * window * packet * grain

@@ -1,0 +1,520 @@
+"""The scheduler: every decision of a pool, as a pure state machine.
+
+It is told what happened (its methods are the events) and answers with what is to be done (`commands`, drained by
+`take`). It knows jobs as numbers of items, never the items; workers as numbers, never processes. Whoever calls it
+holds the pool's lock.
+
+    item     WAITING -> ASSIGNED -> RESOLVED      a span in `ready`; then in one packet of one worker; then counted off
+             ASSIGNED -> WAITING                  only if it provably never started: unread, split, returned
+    packet   ENCODING -> SENT -> gone             being pickled outside the lock; written; answered, taken back or lost
+    worker   STARTING -> READY -> RETIRING -> gone     the process was asked for; answered; its task pipe is closed
+             any -> gone                          its sentinel fired and its last answers were read
+
+S1  An item is in exactly one place: waiting in one span, in one packet, or resolved.               (check_s1)
+S2  A worker holds at most `window` packets, and is in the slack level of its number of packets.    (check_s2)
+S3  Never more than `processes` workers are alive, the retiring ones excepted.                      (check_s3)
+S4  While an item waits and no failure is being reported, a worker is there or is being started.    (check_s4)
+S5  A worker never begins more chunks than its allowance.                                           (check_s5)
+"""
+
+from __future__ import annotations
+
+from collections import deque
+
+from procflow.scheduling.chunks import MOST, blend, fair_share, fitting, read_ahead
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from typing import Literal
+
+    Command = (
+        tuple[Literal["start"], int]  # start this worker
+        | tuple[Literal["encode"], "Packet"]  # pickle the packet's items, then say `encoded`
+        | tuple[Literal["take_back"], int]  # take the oldest unread packet of this worker, then say `taken_back`
+        | tuple[Literal["retire"], int]  # close this worker's task pipe: it ends when it has done what it holds
+        | tuple[Literal["lost"], int, int, int, object]  # job, start, stop, cause: begun by a worker that died
+        | tuple[Literal["unstartable"], int, int, int, int, object]  # job, start, stop, attempts, cause: no worker can start
+        | tuple[Literal["finished"], int]  # every item of this job is resolved, and there will be no more
+    )
+
+__all__ = ["Job", "Packet", "Scheduler", "Worker"]
+
+STARTING, READY, RETIRING = "starting", "ready", "retiring"
+ENCODING, SENT = "encoding", "sent"
+
+START_ATTEMPTS = 3  # workers in a row that failed before they were ready; then what waits fails
+WORTH_STEALING = 100e-6  # seconds of work in a packet; taking it back and sending it again costs some 20 us
+
+
+class Job:
+    """One call's items, as numbers."""
+
+    __slots__ = ("adaptive", "added", "closed", "grain", "id", "lazy", "packet", "resolved", "seconds", "waiting")
+
+    def __init__(self, job: int, grain: int, adaptive: bool, lazy: bool) -> None:
+        self.id = job
+        self.grain = grain  # items in a chunk
+        self.adaptive = adaptive  # no chunksize was given
+        self.lazy = lazy  # what waits is not all there is: the input is read as it is needed
+        self.added = 0  # items that were handed to the scheduler
+        self.waiting = 0  # of these: in `ready`
+        self.resolved = 0  # of these: done with
+        self.closed = False  # no item will be added
+        self.seconds = -1.0  # measured time per chunk
+        self.packet = 1  # chunks in the last packet
+
+
+class Packet:
+    """What one write gives to one worker: items `start` to `stop` of a job; those before `done` are answered."""
+
+    __slots__ = ("done", "job", "seq", "start", "state", "stop", "worker")
+
+    def __init__(self, seq: int, job: Job, start: int, stop: int, worker: int) -> None:
+        self.seq, self.job, self.start, self.stop, self.worker = seq, job, start, stop, worker
+        self.done = start
+        self.state = ENCODING
+
+    def __repr__(self) -> str:
+        return f"<Packet {self.seq} {self.state}: job {self.job.id}[{self.start}:{self.stop}] to worker {self.worker}>"
+
+
+class Worker:
+    """One worker as the scheduler sees it."""
+
+    __slots__ = ("allowance", "id", "inflight", "state", "window")
+
+    def __init__(self, worker: int, allowance: int, window: int) -> None:
+        self.id = worker
+        self.state = STARTING
+        self.inflight: dict[int, Packet] = {}  # by seq, oldest first
+        self.allowance = allowance  # chunks that it may still begin; below zero: no limit
+        self.window = window
+
+
+class Scheduler:
+    """See the module. All methods but `take`, `room` and the checks are events."""
+
+    def __init__(self, processes: int, maxtasksperchild: int | None = None, window: int = 2, most: int = MOST) -> None:
+        self.processes = processes
+        self.window = window
+        self.jobs: dict[int, Job] = {}
+        self.workers: dict[int, Worker] = {}
+        self.ready: deque[list[int]] = deque()  # [job, start, stop, most]: most chunks in one packet, 0 for no limit
+        self.slack: list[dict[int, Worker]] = [{} for _ in range(window + 1)]  # READY workers by packets held
+        self.alive = 0  # STARTING and READY
+        self.unresolved = 0  # items of all jobs
+        self.draining = False  # closed: workers retire when nothing is left to do
+        self.stopped = False  # terminated: nothing is started or sent any more
+        self._most = most  # chunks in a packet
+        self._allowance = -1 if maxtasksperchild is None else maxtasksperchild
+        self._starting = 0
+        self._failed_starts = 0  # in a row
+        self._seq = 0
+        self._next_worker = 0
+        self._commands: list[Command] = []
+
+    def take(self) -> list[Command]:
+        """Return the commands that came up since the last call."""
+        commands = self._commands
+        if commands:
+            self._commands = []
+        return commands
+
+    # -- jobs ---------------------------------------------------------------------------------------------------------
+
+    def add_job(self, job: int, *, grain: int = 1, adaptive: bool = True, lazy: bool = False) -> Job:
+        """A call was accepted; its items follow by `add_items`."""
+        self.jobs[job] = made = Job(job, grain, adaptive, lazy)
+        return made
+
+    def add_items(self, job: Job, count: int) -> None:
+        """`count` more items of this job can be sent."""
+        start = job.added
+        job.added = stop = start + count
+        job.waiting += count
+        self.unresolved += count
+        if self._failed_starts >= START_ATTEMPTS and not self._starting:
+            self._failed_starts = 0  # new work is the occasion to try again
+        tail = self.ready[-1] if self.ready else None
+        if tail is not None and tail[0] == job.id and tail[2] == start and not tail[3]:
+            tail[2] = stop
+        else:
+            self.ready.append([job.id, start, stop, 0])
+        self._fill()
+
+    def close_job(self, job: Job) -> None:
+        """No more items will come for this job."""
+        job.closed = True
+        self._finish_if_done(job)
+
+    def cancel(self, job: Job, start: int, stop: int) -> int:
+        """Remove those of items `start` to `stop` that wait; return how many. They count as resolved."""
+        removed = 0
+        kept: deque[list[int]] = deque()
+        for span in self.ready:
+            if span[0] != job.id or span[2] <= start or span[1] >= stop:
+                kept.append(span)
+                continue
+            low, high = max(span[1], start), min(span[2], stop)
+            removed += high - low
+            if span[1] < low:
+                kept.append([job.id, span[1], low, span[3]])
+            if high < span[2]:
+                kept.append([job.id, high, span[2], span[3]])
+        if removed:
+            self.ready = kept
+            job.waiting -= removed
+            self._resolve(job, removed)
+        return removed
+
+    def holder(self, job: Job, item: int) -> Worker | None:
+        """Return the worker that holds this item in a packet behind its first one, so that it might be taken back."""
+        for worker in self.workers.values():
+            for packet in list(worker.inflight.values())[1:]:
+                if packet.job is job and packet.start <= item < packet.stop:
+                    return worker
+        return None
+
+    def room(self, job: Job, held: int, buffersize: int | None) -> int:
+        """Return how many more items of a lazy input may be read now; `held` were read and are not consumed yet."""
+        packet = fitting(job.seconds, self.processes, job.packet, adaptive=job.adaptive)
+        return read_ahead(buffersize, self.processes, self.window, packet, job.grain) - held
+
+    @property
+    def hungry(self) -> bool:
+        """Whether some worker has room for another packet."""
+        return any(self.slack[:-1])
+
+    # -- packets ------------------------------------------------------------------------------------------------------
+
+    def encoded(self, packet: Packet) -> bool:
+        """The packet's bytes are ready; True if they are to be written now, False if it was withdrawn meanwhile."""
+        worker = self.workers.get(packet.worker)
+        if worker is None or packet.seq not in worker.inflight:
+            return False
+        packet.state = SENT
+        return True
+
+    def unsent(self, packet: Packet) -> None:
+        """The packet could not be written, as its pipe is full: it waits again, and that worker holds fewer."""
+        worker = self.workers.get(packet.worker)
+        if worker is not None and packet.seq in worker.inflight:
+            worker.window = max(1, len(worker.inflight) - 1)
+            self._requeue([packet])
+            self._fill()
+
+    def split(self, packet: Packet) -> None:
+        """The packet's items could not be pickled or unpickled together: each chunk travels alone."""
+        worker = self.workers.get(packet.worker)
+        if worker is not None and packet.seq in worker.inflight:
+            self._requeue([packet], most=1)
+            self._fill()
+
+    def unencodable(self, packet: Packet) -> None:
+        """The packet holds one chunk, and it does not pickle. The caller has failed its items; none started."""
+        worker = self.workers.get(packet.worker)
+        if worker is not None and packet.seq in worker.inflight:
+            self._drop(worker, packet, unbegun=True)
+            self._resolve(packet.job, packet.stop - packet.start)
+            self._settle(worker)
+
+    def answered(self, worker_id: int, seq: int, count: int, seconds: float, final: bool) -> None:
+        """`count` more items of a packet are resolved, in `seconds` (0: not measured); `final`: that was the packet.
+
+        What a final answer leaves over was returned unbegun.
+        """
+        if self.stopped:
+            return
+        worker = self.workers[worker_id]
+        packet = worker.inflight[seq]
+        job = packet.job
+        packet.done += count
+        if count and seconds > 0.0:
+            job.seconds = blend(job.seconds, seconds * job.grain / count)
+        if final:
+            self._drop(worker, packet, unbegun=False)
+            if packet.done < packet.stop:
+                self._wait_again(job, packet.done, packet.stop, 0)
+        job.resolved += count
+        self.unresolved -= count
+        if job.closed:
+            self._finish_if_done(job)
+        if final:
+            self._settle(worker)
+
+    def taken_back(self, worker_id: int, seq: int | None) -> None:
+        """The oldest unread packet of the worker was taken from its pipe; None: it had read them all."""
+        worker = self.workers.get(worker_id)
+        if worker is None or seq not in worker.inflight:
+            return
+        self._requeue([worker.inflight[seq]])
+        self._fill(but=worker)
+
+    # -- workers ------------------------------------------------------------------------------------------------------
+
+    @property
+    def busy(self) -> bool:
+        """Whether something is still to come: an answer, or the end of a worker that was let go."""
+        return self.unresolved > 0 or (self.draining and bool(self.workers)) or len(self.workers) > self.alive
+
+    def open(self) -> None:
+        """Ask for all workers at once."""
+        self._start(self.processes)
+
+    def worker_ready(self, worker_id: int) -> None:
+        """The worker's process runs and its initializer has returned."""
+        worker = self.workers[worker_id]
+        self._failed_starts = 0
+        if worker.state == STARTING:
+            worker.state = READY
+            self._starting -= 1
+            if not self.stopped:
+                self.slack[0][worker_id] = worker
+                self._fill()
+
+    def worker_gone(
+        self, worker_id: int, begun: int = 0, item: int | None = None, width: int = 1, cause: object = None
+    ) -> None:
+        """The worker's process has ended, and all that it wrote was given to `answered`.
+
+        Args:
+            worker_id: The worker.
+            begun: The seq of the last packet that it began (0: none), from its status page.
+            item: The item that it ran then; None if it ran none.
+            width: How many items from `item` on may have begun.
+            cause: How it ended; handed on with the commands that come of it.
+        """
+        worker = self.workers.pop(worker_id)
+        if worker.state != RETIRING:
+            self.alive -= 1
+        if worker.state == STARTING:
+            self._starting -= 1
+            self._failed_starts += 1
+        self.slack[len(worker.inflight)].pop(worker_id, None)
+        unbegun = [packet for packet in worker.inflight.values() if packet.seq > begun]
+        held = [packet for packet in worker.inflight.values() if packet.seq <= begun]
+        self._requeue(unbegun, worker)
+        for packet in held:
+            self._lose(packet, item, width, cause)
+        if self._failed_starts >= START_ATTEMPTS and self.alive == self._starting:
+            self._give_up_waiting(cause)
+        self._replace()
+        self._fill()
+        self._retire_if_idle()
+
+    def close(self) -> None:
+        """No job will be added; when nothing is left to do the workers retire."""
+        self.draining = True
+        self._retire_if_idle()
+
+    def terminate(self) -> list[tuple[Job, int, int]]:
+        """Stop: return the spans of items that were not resolved. Workers are ended by the caller."""
+        self.draining = self.stopped = True
+        open_spans = [(self.jobs[job], start, stop) for job, start, stop, _ in self.ready]
+        for worker in self.workers.values():
+            open_spans += [(packet.job, packet.done, packet.stop) for packet in worker.inflight.values()]
+            worker.inflight.clear()
+        self.ready.clear()
+        for level in self.slack:
+            level.clear()
+        self._commands.clear()
+        for job, start, stop in open_spans:
+            job.resolved += stop - start
+        self.unresolved = 0
+        self.jobs.clear()
+        return open_spans
+
+    # -- decisions ----------------------------------------------------------------------------------------------------
+
+    def _fill(self, but: Worker | None = None) -> None:
+        """Give packets to workers, the emptiest first, while something waits. `but` gets nothing this time."""
+        if self.stopped:
+            return
+        ready = self.ready
+        for level in range(self.window):
+            slack = self.slack[level]
+            while ready and slack:
+                worker = self._first_open(slack, but)
+                if worker is None:
+                    break
+                self._assign(worker)
+        if ready:
+            self._replace()
+        else:
+            self._steal()
+
+    def _first_open(self, slack: dict[int, Worker], but: Worker | None) -> Worker | None:
+        """Return the worker that came to this level last: its code and data are the likeliest to be in a cache."""
+        for worker in reversed(slack.values()):
+            if worker is not but and len(worker.inflight) < worker.window:
+                return worker
+        return None
+
+    def _assign(self, worker: Worker) -> None:
+        span = self.ready[0]
+        job = self.jobs[span[0]]
+        start = span[1]
+        chunks = min(
+            fitting(job.seconds, self.processes, job.packet, adaptive=job.adaptive),
+            fair_share(-(-job.waiting // job.grain), self.processes, more_to_come=job.lazy and not job.closed),
+        )
+        chunks = min(chunks, span[3] or self._most)
+        if not span[3]:
+            job.packet = chunks
+        if worker.allowance >= 0:
+            chunks = min(chunks, worker.allowance)
+        stop = min(span[2], start + chunks * job.grain)
+        if stop == span[2]:
+            self.ready.popleft()
+        else:
+            span[1] = stop
+        job.waiting -= stop - start
+        self._seq = seq = self._seq + 1
+        packet = Packet(seq, job, start, stop, worker.id)
+        held = len(worker.inflight)
+        worker.inflight[seq] = packet
+        del self.slack[held][worker.id]
+        if worker.allowance >= 0:
+            worker.allowance -= -(-(stop - start) // job.grain)
+        if worker.allowance:
+            self.slack[held + 1][worker.id] = worker
+        self._commands.append(("encode", packet))
+
+    def _steal(self) -> None:
+        """An idle worker and nothing waits: take an unread packet from a worker that holds several, if it is worth it."""
+        if not self.slack[0] or self.window < 2:
+            return
+        for worker in self.slack[-1].values():
+            packet = next(reversed(worker.inflight.values()))
+            job = packet.job
+            chunks = -(-(packet.stop - packet.start) // job.grain)
+            if packet.state == SENT and (job.seconds < 0.0 or job.seconds * chunks > WORTH_STEALING):
+                self._commands.append(("take_back", worker.id))
+                return
+
+    def _settle(self, worker: Worker) -> None:
+        """A worker has fewer packets than before: give it more, or let it go."""
+        if not worker.inflight and not worker.allowance:
+            self._retire(worker)
+            self._replace()
+        else:
+            self._fill()
+            self._retire_if_idle()
+
+    def _drop(self, worker: Worker, packet: Packet, *, unbegun: bool) -> None:
+        """Take a packet from a live worker's list, and put the worker on its new level."""
+        held = len(worker.inflight)
+        del worker.inflight[packet.seq]
+        exhausted = not worker.allowance
+        if unbegun and worker.allowance >= 0:
+            worker.allowance += -(-(packet.stop - packet.start) // packet.job.grain)
+        if worker.state == READY and worker.allowance:
+            if not exhausted:
+                del self.slack[held][worker.id]
+            self.slack[held - 1][worker.id] = worker
+
+    def _requeue(self, packets: list[Packet], gone: Worker | None = None, most: int = 0) -> None:
+        """These packets never started: their items wait again, ahead of all others, in their order."""
+        for packet in reversed(packets):
+            if gone is None:
+                self._drop(self.workers[packet.worker], packet, unbegun=True)
+            self._wait_again(packet.job, packet.start, packet.stop, most)
+
+    def _wait_again(self, job: Job, start: int, stop: int, most: int) -> None:
+        self.ready.appendleft([job.id, start, stop, most])
+        job.waiting += stop - start
+
+    def _lose(self, packet: Packet, item: int | None, width: int, cause: object) -> None:
+        """The worker died in this packet. What it may have begun is lost, the chunks behind that never started."""
+        grain, start, stop = packet.job.grain, packet.done, packet.stop
+        if item is not None and start <= item < stop:
+            begun = -(-(item + width - packet.start) // grain) * grain  # items, in whole chunks
+            stop = min(stop, packet.start + begun)
+        if stop < packet.stop:
+            self._wait_again(packet.job, stop, packet.stop, 0)
+        if start < stop:
+            self._commands.append(("lost", packet.job.id, start, stop, cause))
+            self._resolve(packet.job, stop - start)
+
+    def _resolve(self, job: Job, count: int) -> None:
+        job.resolved += count
+        self.unresolved -= count
+        self._finish_if_done(job)
+
+    def _finish_if_done(self, job: Job) -> None:
+        if job.closed and job.resolved == job.added and self.jobs.pop(job.id, None) is not None:
+            self._commands.append(("finished", job.id))
+            self._retire_if_idle()
+
+    # -- the number of workers ----------------------------------------------------------------------------------------
+
+    def _start(self, count: int) -> None:
+        for _ in range(count):
+            self._next_worker += 1
+            self.workers[self._next_worker] = Worker(self._next_worker, self._allowance, self.window)
+            self.alive += 1
+            self._starting += 1
+            self._commands.append(("start", self._next_worker))
+
+    def _replace(self) -> None:
+        """Bring the number of workers back to `processes`; while draining, only as many as still find work."""
+        if self.stopped or self._failed_starts >= START_ATTEMPTS:
+            return
+        wanted = self.processes
+        if self.draining:
+            wanted = min(wanted, self.alive + len(self.ready)) if self.ready else 0
+        self._start(max(0, wanted - self.alive))
+
+    def _give_up_waiting(self, cause: object) -> None:
+        """Workers can't be started: what waits fails, and no more are started until new items come."""
+        spans, self.ready = self.ready, deque()
+        for job_id, start, stop, _ in spans:
+            self._commands.append(("unstartable", job_id, start, stop, self._failed_starts, cause))
+            job = self.jobs[job_id]
+            job.waiting -= stop - start
+            self._resolve(job, stop - start)
+
+    def _retire(self, worker: Worker) -> None:
+        if worker.state == STARTING:
+            self._starting -= 1
+        self.slack[len(worker.inflight)].pop(worker.id, None)
+        worker.state = RETIRING
+        self.alive -= 1
+        self._commands.append(("retire", worker.id))
+
+    def _retire_if_idle(self) -> None:
+        """While draining and with no job left: every worker may go."""
+        if self.draining and not self.stopped and not self.jobs:
+            for worker in [w for w in self.workers.values() if w.state != RETIRING]:
+                self._retire(worker)
+
+    # -- what the tests assert after every event ----------------------------------------------------------------------
+
+    def check(self) -> None:
+        """Assert S1 to S5."""
+        self._check_s1(self.ready)
+        for level, workers in enumerate(self.slack):
+            for worker in workers.values():
+                assert worker.state == READY, worker
+                assert len(worker.inflight) == level, (level, worker.inflight)  # S2
+                assert worker.allowance, worker  # S5
+        for worker in self.workers.values():
+            assert len(worker.inflight) <= self.window  # S2
+            if worker.state == READY and worker.allowance:
+                assert worker.id in self.slack[len(worker.inflight)]  # S2
+        alive = sum(worker.state != RETIRING for worker in self.workers.values())
+        assert alive == self.alive <= self.processes  # S3
+        if self.ready and not self.stopped:
+            assert alive  # S4
+
+    def _check_s1(self, ready: Iterable[list[int]]) -> None:
+        for job in self.jobs.values():
+            spans = [(start, stop) for j, start, stop, _ in ready if j == job.id]
+            assert sum(stop - start for start, stop in spans) == job.waiting
+            for worker in self.workers.values():
+                spans += [(p.done, p.stop) for p in worker.inflight.values() if p.job is job and p.done < p.stop]
+            spans.sort()
+            assert all(a[1] <= b[0] for a, b in zip(spans, spans[1:], strict=False)), spans
+            open_items = sum(stop - start for start, stop in spans)
+            assert open_items + job.resolved == job.added, (job.id, spans, job.resolved, job.added)

@@ -1,0 +1,163 @@
+"""`__main__` in a child that did not inherit it: the user's script, run only when one of its names is needed.
+
+    WAITING -> RUNNING -> DONE          (any -> RUNNING happens once per process)
+
+M1  `sys.modules['__main__']` and `['__mp_main__']` are the same module, so what pickle finds under either name is one
+    object. In the parent multiprocessing makes the same alias: a class that crosses comes back as the parent's own.
+M2  The script runs as `__mp_main__`, so `if __name__ == "__main__":` is skipped, as under multiprocessing.
+M3  A script without that guard reaches its own first start() or Pool(). There `stop_replay()` ends the run; the names
+    defined by then are what the child can use. So nothing is started twice, and nothing is raised at the user.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from _thread import RLock
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from types import CodeType, ModuleType
+    from typing import Any
+else:
+    ModuleType = type(sys)  # types would be an import
+
+_replaying_main: _LazyMain | None = None
+
+
+class ReplayStop(BaseException):
+    """Ends the replay of a script at its first start of a process. Caught in this module, never shown."""
+
+
+def replaying() -> bool:
+    """True while a child runs the user's script to learn its names."""
+    return _replaying_main is not None
+
+
+def stop_replay() -> None:
+    """Called first wherever processes are started: during a replay, raise what ends it; else nothing."""
+    if _replaying_main is not None:
+        raise ReplayStop
+
+
+def describe() -> tuple[str, str, str | None] | None:
+    """How a child can find this process's `__main__`: (kind, name or path, `__file__`). None if it can't.
+
+    It can't for `python -c`, standard input, a REPL and notebooks: there is no source to run again.
+    """
+    main = sys.modules.get("__main__")
+    if isinstance(main, _LazyMain):
+        return main.__procflow_source__  # a child of a child looks where we were told to look
+    file: str | None = getattr(main, "__file__", None)
+    name = getattr(getattr(main, "__spec__", None), "name", None)
+    if isinstance(name, str):
+        return "name", name, file
+    if not isinstance(file, str) or not os.path.isfile(file):
+        return None
+    if os.path.splitext(os.path.basename(file))[0] == "ipython":
+        return None  # IPython's own launcher, as in multiprocessing.spawn: what the user typed has no file
+    return "path", os.path.abspath(file), file
+
+
+def by_value() -> bool:
+    """Whether what `__main__` defines must cross by value: no child can run the source, or it is being typed."""
+    return describe() is None or hasattr(sys, "ps1")
+
+
+def install(source: tuple[str, str, str | None] | None) -> None:
+    """Make the lazy module of `source` this child's `__main__`."""
+    main = _LazyMain("__mp_main__")
+    main.__dict__["__procflow_source__"] = source
+    if source is not None and source[2] is not None:
+        main.__file__ = source[2]
+    sys.modules["__main__"] = sys.modules["__mp_main__"] = main
+
+
+class _LazyMain(ModuleType):
+    """Runs the script at the first name that is missing. Costs nothing to those who need none."""
+
+    __procflow_source__: tuple[str, str, str | None] | None
+
+    def __getattr__(self, name: str) -> Any:  # whatever the script defined under that name
+        # Import machinery, inspect, doctest and copy probe for dunder names; none of them is worth a run.
+        if not (name.startswith("__") and name.endswith("__")):
+            _replay(self)
+            if name in self.__dict__:
+                return self.__dict__[name]
+        raise AttributeError(_why_missing(self, name))
+
+
+_lock = RLock()
+_state = "waiting"
+_failure: BaseException | None = None
+
+
+def _replay(main: _LazyMain) -> None:
+    global _state, _failure, _replaying_main
+    if _state == "done" or main.__procflow_source__ is None:
+        return
+    with _lock:  # another thread that needs a name waits here until the run is over
+        if _state != "waiting":
+            return  # done meanwhile, or the script itself asks for a name that it has not defined yet
+        _state, _replaying_main = "running", main
+        _mark_inheriting(True)
+        try:
+            exec(_load(main), main.__dict__)
+        except (ReplayStop, SystemExit):
+            pass  # what it defined so far is what there is
+        except Exception as error:
+            _failure = error
+            raise
+        finally:
+            _state, _replaying_main = "done", None
+            _mark_inheriting(False)
+
+
+def _mark_inheriting(flag: bool) -> None:
+    """Make multiprocessing's own start() refuse during the replay, else an unguarded script would fork for ever."""
+    module = sys.modules.get("multiprocessing.process")
+    if module is not None:
+        module.current_process()._inheriting = flag
+
+
+def _load(main: _LazyMain) -> CodeType:
+    # importlib.machinery and .util would import more than all the rest of this child.
+    machinery: Any = sys.modules["_frozen_importlib_external"]
+    source = main.__procflow_source__
+    assert source is not None
+    kind, where, _ = source
+    if kind == "path":
+        main.__file__ = where
+        if where.endswith(".pyc"):
+            code = machinery.SourcelessFileLoader("__mp_main__", where).get_code("__mp_main__")
+        else:
+            loader = machinery.SourceFileLoader("__mp_main__", where)
+            code = loader.source_to_code(loader.get_data(where), where)
+    else:
+        # "__main__" alone is a directory or zip application: first on sys.path, and not a module to import by name.
+        if where == "__main__":
+            spec: Any = machinery.PathFinder.find_spec(where)
+        else:
+            from importlib import util
+
+            spec = util.find_spec(where)
+        if spec is None or spec.loader is None:
+            raise ImportError(f"can't find the main module {where!r} again in the child process", name=where)
+        main.__spec__, main.__loader__, main.__package__ = spec, spec.loader, spec.parent
+        if spec.origin is not None:
+            main.__file__ = spec.origin
+        code = spec.loader.get_code(where)
+    if code is None:
+        raise ImportError(f"the main module {where!r} has no code to run in the child process", name=where)
+    found: CodeType = code
+    return found
+
+
+def _why_missing(main: _LazyMain, name: str) -> str:
+    text = f"module '__main__' has no attribute {name!r}"
+    source = main.__procflow_source__
+    if source is None:
+        return f"{text} in this child: it was typed or piped into the parent, so there is no file to read it from"
+    if _failure is not None:
+        return f"{text} in this child: running {source[1]} for its names raised {_failure!r}"
+    return f"{text} in this child (looked for in {source[1]}; is it defined after the first process is started?)"

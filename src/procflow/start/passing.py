@@ -1,0 +1,136 @@
+"""Objects on their way into a new child: what may only be inherited (locks, queues, connections), and the rest.
+
+While it pickles, multiprocessing's own objects ask for the *spawning popen*; `_Passing` plays that part, so they give
+their names and fds as they would to multiprocessing's children. In the child an fd is known by its place in the list.
+What plain pickle refuses (lambdas, closures) goes by value, by cloudpickle, and so does what is defined in a
+`__main__` that no child can run again.
+
+The half that runs in a child imports pickle and no more.
+"""
+
+from __future__ import annotations
+
+import os
+import pickle
+import sys
+
+from procflow.start import main_module
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from typing import Any
+
+_REFUSED = (pickle.PicklingError, AttributeError, TypeError)  # what pickle raises for "can't pickle this"
+
+
+class PassedFd:
+    """An fd inside a pickle: the position in the list that the child is given. For `reduction.DupFd`."""
+
+    def __init__(self, index: int) -> None:
+        self.index = index
+
+    def detach(self) -> int:
+        """In the child: the fd, now the caller's."""
+        fd = _inherited[self.index]
+        if fd in _detached:  # one fd passed twice: under spawn both places hold the same number, and both will close it
+            return os.dup(fd)
+        _detached.add(fd)
+        return fd
+
+
+_inherited: Sequence[int] = ()
+_detached: set[int] = set()
+
+
+def loads_in_child(payload: bytes | bytearray | memoryview, fds: Sequence[int]) -> Any:
+    """What `dumps_for_child` was given, in the child that got its pickle and its fds."""
+    global _inherited
+    _inherited = fds
+    _detached.clear()
+    try:
+        return pickle.loads(payload)
+    finally:
+        _inherited = ()
+
+
+def dumps_for_child(obj: object) -> tuple[bytes, list[int]]:
+    """Pickle `obj` for a child about to be launched by spawn or forkserver.
+
+    Returns:
+        The pickle, and the fds to pass to `launch` with it. They remain the property of the objects they came from:
+        launch before those can be closed.
+    """
+    try:
+        data, fds = _dumps(obj, with_cloudpickle=False)
+    except _REFUSED as refused:
+        try:
+            return _dumps(obj, with_cloudpickle=True)
+        except _REFUSED:
+            raise refused from None  # it names the object in the user's words
+    if b"__main__" in data and main_module.by_value():
+        return _dumps(obj, with_cloudpickle=True)
+    return data, fds
+
+
+class _Passing:
+    """Stands in for multiprocessing's Popen while a pickle is made."""
+
+    DupFd = PassedFd
+    method = "procflow"
+
+    def __init__(self) -> None:
+        self.fds: list[int] = []
+
+    def duplicate_for_child(self, fd: int) -> int:
+        self.fds.append(fd)
+        return len(self.fds) - 1
+
+
+def _dumps(obj: object, *, with_cloudpickle: bool) -> tuple[bytes, list[int]]:
+    import io
+    import multiprocessing.context as context
+    from multiprocessing import reduction
+
+    passing = _Passing()
+    stand_in: Any = passing
+    buffer = io.BytesIO()
+    pickler = _cloudpickler(buffer) if with_cloudpickle else reduction.ForkingPickler(buffer, pickle.HIGHEST_PROTOCOL)
+    before = context.get_spawning_popen()
+    context.set_spawning_popen(stand_in)
+    try:
+        pickler.dump(obj)
+    finally:
+        context.set_spawning_popen(before)
+    return buffer.getvalue(), passing.fds
+
+
+def _cloudpickler(buffer: Any) -> Any:
+    from collections import ChainMap
+    from multiprocessing import reduction
+
+    import cloudpickle  # pyright: ignore[reportMissingTypeStubs]
+
+    base: Any = cloudpickle.Pickler
+    forking: Any = reduction.ForkingPickler
+    by_reference = not main_module.by_value()
+
+    class Pickler(base):  # type: ignore[misc]  # cloudpickle has no types
+        def reducer_override(self, obj: object) -> Any:
+            # cloudpickle sends all of __main__ by value: instances would come back with a class that is not ours.
+            if by_reference and _is_global_of_main(obj):
+                return NotImplemented
+            return super().reducer_override(obj)
+
+    pickler: Any = Pickler(buffer, pickle.HIGHEST_PROTOCOL)
+    pickler.dispatch_table = ChainMap(forking._extra_reducers, pickler.dispatch_table)
+    return pickler
+
+
+def _is_global_of_main(obj: object) -> bool:
+    if getattr(obj, "__module__", None) not in ("__main__", "__mp_main__"):
+        return False
+    found: object = sys.modules.get("__main__")
+    for part in str(getattr(obj, "__qualname__", "")).split("."):
+        found = getattr(found, part, None)
+    return found is obj

@@ -1,0 +1,91 @@
+"""multiprocessing's `Popen` over a `Child`: how a Process object gets its process, for each start method."""
+
+from __future__ import annotations
+
+import os
+import signal
+
+from procflow.start import lifeline, passing
+from procflow.start.launch import Child, ForkServerDied, fork, launch
+from procflow.start.process_entry import ENTRY
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+# What the fork server has imported by the time that it forks for a Process: what such a child needs in any case.
+_PRELOAD = ("procflow.process", "procflow.start.process_entry", "multiprocessing.util", "multiprocessing.context")
+
+
+class Popen:
+    """The running process of one Process object; the interface is `multiprocessing.popen_fork.Popen`'s."""
+
+    def __init__(self, process: Any, method: str, preload: tuple[str, ...] = ()) -> None:
+        self.method = method
+        self.child = _launch(process, method, (*_PRELOAD, *preload))
+        try:
+            self.pid, self.sentinel = self.child.pid, self.child.sentinel
+        except BaseException:
+            self.child.close()
+            raise
+
+    @property
+    def returncode(self) -> int | None:
+        """The exit code if it is known already."""
+        return self.child.poll()
+
+    def poll(self, flag: int = os.WNOHANG) -> int | None:
+        """The exit code, or None while the process runs. Does not wait, unless `flag` is 0."""
+        return self.child.poll() if flag == os.WNOHANG else self.child.wait()
+
+    def wait(self, timeout: float | None = None) -> int | None:
+        """The exit code, waited for."""
+        return self.child.wait(timeout)
+
+    def interrupt(self) -> None:
+        """Send SIGINT."""
+        self.child.send_signal(signal.SIGINT)
+
+    def terminate(self) -> None:
+        """Send SIGTERM."""
+        self.child.send_signal(signal.SIGTERM)
+
+    def kill(self) -> None:
+        """Send SIGKILL."""
+        self.child.send_signal(signal.SIGKILL)
+
+    def close(self) -> None:
+        """Release the fds."""
+        self.child.close()
+
+
+def _launch(process: Any, method: str, preload: tuple[str, ...]) -> Child:
+    # A daemonic process is its parent's: it goes when the parent goes, however that ends. Others may outlive it.
+    bound: bool = process.daemon
+    if method == "fork":
+        sentinel = lifeline.reading_end()
+        return fork(lambda: process._bootstrap(parent_sentinel=sentinel), keep=(), bound=bound)
+    _ensure_resource_tracker()
+    data, fds = passing.dumps_for_child(process)
+    for attempt in (1, 2):
+        child = launch(method, ENTRY, data, fds, name=process.name, bound=bound, preload=preload)
+        try:
+            _ = child.pid
+        except ForkServerDied:
+            # It was killed with our request in its hands, so nothing was started. Once may be chance.
+            child.close()
+            if attempt == 2:
+                raise
+        except BaseException:
+            child.close()
+            raise
+        else:
+            return child
+    raise AssertionError("unreachable")
+
+
+def _ensure_resource_tracker() -> None:
+    """Have multiprocessing's tracker run, so that what this child makes is tracked once, and by the parent's."""
+    from multiprocessing import resource_tracker
+
+    resource_tracker.ensure_running()

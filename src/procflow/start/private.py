@@ -1,0 +1,34 @@
+"""What procflow needs of the standard library and the standard library does not document, in one place.
+
+When a new Python moves one of these, this module says so at its import, and it is the only one to mend. (What a child
+must reach without importing multiprocessing is looked up in `sys.modules` there: adopt.py, child.py.)
+"""
+
+from __future__ import annotations
+
+from multiprocessing import process as _process
+from multiprocessing import util as _util
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
+_any_process: Any = _process
+_any_util: Any = _util
+
+flush_std_streams: Callable[[], None] = _any_util._flush_std_streams
+interpreter_flags: Callable[[], list[str]] = _any_util._args_from_interpreter_flags
+run_after_forkers: Callable[[], None] = _any_util._run_after_forkers
+finalizers: dict[Any, Any] = _any_util._finalizer_registry
+
+
+def original_dir() -> str | None:
+    """The directory in which the program was started, which '' in sys.path stands for."""
+    found: str | None = _any_process.ORIGINAL_DIR
+    return found
+
+
+def log_level() -> int | None:
+    """The level at which multiprocessing logs to stderr, None if it does not."""
+    return _util.get_logger().getEffectiveLevel() if _any_util._log_to_stderr else None

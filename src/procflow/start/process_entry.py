@@ -1,0 +1,18 @@
+"""A Process under spawn and forkserver: the child's entry."""
+
+from __future__ import annotations
+
+from procflow.start import child, passing
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+ENTRY = "procflow.start.process_entry:run"
+
+
+def run(payload: bytes | memoryview, fds: list[int]) -> int:
+    """Unpickle the Process object and run it, as multiprocessing's own children do."""
+    process: Any = passing.loads_in_child(payload, fds)
+    code: int = process._bootstrap(parent_sentinel=child.parent_sentinel)
+    return code

@@ -1,0 +1,48 @@
+"""Bytes handed to a child without ever blocking the parent: an anonymous file that the child reads at leisure.
+
+A pipe would block once 64 KiB are in it and nobody reads: while the child still imports, or for ever if it died.
+"""
+
+from __future__ import annotations
+
+import os
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from typing import Any
+
+    Buffer = bytes | bytearray | memoryview[Any]
+
+
+def spool(buffers: Iterable[Buffer]) -> int:
+    """Write the buffers one after another to a new anonymous file; give its fd, positioned at the start."""
+    fd = _anonymous_file()
+    try:
+        for buffer in buffers:
+            view = memoryview(buffer).cast("B")
+            while view.nbytes:
+                view = view[os.write(fd, view) :]
+        os.lseek(fd, 0, os.SEEK_SET)
+    except BaseException:
+        os.close(fd)
+        raise
+    return fd
+
+
+def read_rest(fd: int, offset: int) -> bytes:
+    """Read what follows `offset`, whatever the position of the fd is."""
+    chunks: list[bytes] = []
+    while chunk := os.pread(fd, 1 << 30, offset):
+        chunks.append(chunk)
+        offset += len(chunk)
+    return chunks[0] if len(chunks) == 1 else b"".join(chunks)
+
+
+def _anonymous_file() -> int:
+    if hasattr(os, "memfd_create"):
+        return os.memfd_create("procflow", os.MFD_CLOEXEC)
+    import tempfile
+
+    with tempfile.TemporaryFile() as file:  # unlinked at once; CLOEXEC like every fd that Python opens
+        return os.dup(file.fileno())

@@ -1,0 +1,1 @@
+"""Bytes between processes: how they are framed, pickled, and carried. Knows nothing of pools."""

@@ -1,0 +1,66 @@
+"""The messages between a pool and its workers: their bytes, and nothing else.
+
+To a worker goes a *packet*, at most PACKET_MAX bytes, so that a packet pipe carries it whole or not at all:
+
+    TASK header | function | payload                 payload of CALLS: (u32 length, pickle of (fn, args, kwargs)) *
+    TASK header with IN_BLOCK | offset, nbytes       payload of MAP, STAR: one pickle of the items
+                                                     IN_BLOCK: function and payload stand in a block of shared memory
+
+The function travels with each packet of a job until that worker has answered one of them; so a packet that was taken
+back is complete, and nothing depends on the order of packets.
+
+From a worker comes a stream of frames, `FRAME header (nbytes, kind) | body`:
+
+    READY             nothing: the initializer has returned
+    INIT_FAILED       the traceback as text
+    ANSWER            ANSWER header, then segments, which cover the packet's items in their order
+    segment           SEGMENT header (kind, items, nbytes) | bytes
+
+    VALUES   a pickled list, one value for each item            FAILURE   a pickled tuple, see `pack_failure`: `items` of
+    VALUE    one pickled value                                            them are done with: one failed, its chunk's
+    SPLIT    no item: the packet's items did not unpickle                 others are not run
+             together and none has begun; send them one by one
+"""
+
+from __future__ import annotations
+
+from struct import Struct
+
+__all__ = [
+    "ANSWER",
+    "ANSWER_HEADER",
+    "BLOCK",
+    "CALLS",
+    "CALL_HEADER",
+    "FAILURE",
+    "FRAME",
+    "INIT_FAILED",
+    "IN_BLOCK",
+    "ISOLATE",
+    "MAP",
+    "PACKET_MAX",
+    "READY",
+    "SEGMENT",
+    "SPLIT",
+    "STAR",
+    "TASK",
+    "VALUE",
+    "VALUES",
+]
+
+PACKET_MAX = 4096  # bytes: what a packet pipe keeps together, and PIPE_BUF on Linux; pipe(7)
+
+# seq, job, oldest job still alive, index of the first item, items, items in a chunk (0: one), kind, flags, function's nbytes
+TASK = Struct("<QIIQIIBBI")
+BLOCK = Struct("<QQ")  # offset, nbytes
+CALL_HEADER = Struct("<I")
+
+CALLS, MAP, STAR = 0, 1, 2  # kind: separate calls; fn(item); fn(*item)
+IN_BLOCK = 1  # flag: function and payload are in a block
+ISOLATE = 2  # flag: a result that does not unpickle must not spoil its neighbours
+
+FRAME = Struct("<QB")  # nbytes of the body, kind
+READY, INIT_FAILED, ANSWER = 1, 2, 3
+ANSWER_HEADER = Struct("<QQdB")  # seq, index of the first item, seconds, final
+SEGMENT = Struct("<BIQ")  # kind, items, nbytes
+VALUES, VALUE, FAILURE, SPLIT = 0, 1, 2, 3

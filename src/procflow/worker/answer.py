@@ -1,0 +1,204 @@
+"""The answer to a packet: values and failures in the order of its items, logged as they come and written now and then.
+
+    logged      each result is pickled into the status page's log at once; a write sends the log and empties it
+    not logged  results are collected and pickled together by the write: a third of the cost for quick items
+
+A1  Written and logged items follow each other without a gap, from the packet's first on.
+A2  The log is emptied after it was written, never before; the pool drops what it gets twice.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+
+from procflow.wire.packets import ANSWER, ANSWER_HEADER, FAILURE, FRAME, SEGMENT, SPLIT, VALUE, VALUES
+from procflow.wire.pickling import dumps
+from procflow.worker.failure import pack_failure
+from procflow.worker.status import BEGUN, FIRST, ITEM, LOG_SIZE, LOGGED, NOTHING
+
+__all__ = ["Answer", "write_frame"]
+
+FLUSH = 1e-3  # seconds: results that are older are written while the packet still runs
+HAND_BACK = 10e-3  # seconds: a packet that took this long returns what it has not begun, so that others can run it
+SAFE = frozenset({int, float, bool, type(None), str, bytes, complex})  # these unpickle whatever happens
+LARGE = 1 << 16  # bytes: from here on a part is written by itself instead of being joined with its header
+SEPARATE = 4  # as many values, or fewer, are not worth pickling again to send them as one
+
+
+def write_frame(fd: int, kind: int, *parts: bytes) -> None:
+    """Write one frame whole."""
+    nbytes = sum(map(len, parts))
+    if nbytes < LARGE:
+        _write(fd, b"".join((FRAME.pack(nbytes, kind), *parts)))
+        return
+    _write(fd, FRAME.pack(nbytes, kind))
+    for part in parts:
+        _write(fd, part)
+
+
+def _write(fd: int, data: bytes) -> None:
+    written = os.write(fd, data)
+    if written < len(data):
+        view = memoryview(data)[written:]
+        while view:
+            view = view[os.write(fd, view) :]
+
+
+class Answer:
+    """One object serves all packets of a worker, one after the other."""
+
+    def __init__(self, out: int, page: memoryview[int], log: memoryview[int]) -> None:
+        self._out, self._page, self._log = out, page, log
+        self._values: list[object] = []  # of single items since the last write, for as long as nothing else came
+        self._segments: list[bytes] = []  # not logged: what came before `_values`
+
+    def begin(self, seq: int, start: int, now: float, *, isolate: bool, logs: bool) -> None:
+        """A packet begins."""
+        page = self._page
+        page[LOGGED] = 0
+        page[FIRST] = self._first = self._next = start
+        page[ITEM] = NOTHING
+        page[BEGUN] = self._seq = seq
+        self._isolate, self._logs = isolate, logs
+        self._began = self._since = now
+        self._end = 0  # of the log
+        self._values.clear()
+        self._segments.clear()
+
+    # -- results ------------------------------------------------------------------------------------------------------
+
+    def value(self, value: object) -> None:
+        """The next item returned this."""
+        if not self._logs:
+            self._values.append(value)
+            return
+        try:
+            data = dumps(value)
+        except BaseException as refusal:  # noqa: BLE001 - user code: reductions
+            self._add(FAILURE, 1, pack_failure(_not_picklable(value, refusal)))
+            return
+        if len(self._values) == self._next - self._first:
+            self._values.append(value)
+        self._add(VALUE, 1, data)
+
+    def extend(self, values: list[object]) -> None:
+        """The next items returned these."""
+        if not self._logs:
+            self._values.extend(values)
+            return
+        self._add_values(values)
+
+    def failure(self, error: BaseException, items: int) -> None:
+        """The next item failed; with it `items` are done with."""
+        trace = error.__traceback__
+        while trace is not None and trace.tb_frame.f_globals.get("__package__") == __package__:
+            trace = trace.tb_next  # the user's traceback begins with the user's function
+        self._settle_values()
+        self._add(FAILURE, items, pack_failure(error.with_traceback(trace)))
+
+    def split(self) -> None:
+        """Nothing began: the items have to come one by one."""
+        self._add(SPLIT, 0, b"")
+
+    # -- writing ------------------------------------------------------------------------------------------------------
+
+    def is_late(self, now: float) -> bool:
+        """Write what is there if it is old; True if the packet took so long that the rest is to be handed back."""
+        if now - self._since > FLUSH:
+            if now - self._began > HAND_BACK:
+                return True
+            self._flush(now, final=False)
+        return False
+
+    def finish(self, now: float) -> None:
+        """Write the rest."""
+        for stream in (sys.stdout, sys.stderr):  # what a task printed is seen when it is done, not when the worker ends
+            try:
+                stream.flush()
+            except (AttributeError, OSError, ValueError):  # no stream, or the task closed it
+                pass
+        self._flush(now, final=True)
+
+    def _flush(self, now: float, *, final: bool) -> None:
+        values = self._values
+        header = ANSWER_HEADER.pack(self._seq, self._first, now - self._since, final)
+        if not self._logs:
+            self._settle_values()
+            write_frame(self._out, ANSWER, header, *self._segments)
+        elif len(values) > SEPARATE and len(values) == self._next - self._first and SAFE.issuperset(map(type, values)):
+            data = dumps(values)
+            write_frame(self._out, ANSWER, header, SEGMENT.pack(VALUES, len(values), len(data)), data)
+        else:
+            write_frame(self._out, ANSWER, header, bytes(self._log[: self._end]))
+        self._since = now
+        self._written()
+
+    def _written(self) -> None:
+        """What there was is in the pipe."""
+        page = self._page
+        page[LOGGED] = self._end = 0
+        page[FIRST] = self._first = self._next
+        self._values.clear()
+        self._segments.clear()
+
+    def _add(self, kind: int, items: int, data: bytes) -> None:
+        header = SEGMENT.pack(kind, items, len(data))
+        if not self._logs:
+            self._segments += (header, data)
+            self._next += items
+            return
+        end = self._end + len(header) + len(data)
+        if end > LOG_SIZE:
+            self._add_large(header, items, data)
+            return
+        log = self._log
+        log[self._end : self._end + len(header)] = header
+        log[self._end + len(header) : end] = data
+        self._next += items
+        self._end = self._page[LOGGED] = end
+
+    def _add_large(self, header: bytes, items: int, data: bytes) -> None:
+        """The log is full, or this is too large for it: write what is there, and this at once."""
+        if self._end:
+            write_frame(self._out, ANSWER, ANSWER_HEADER.pack(self._seq, self._first, 0.0, False), bytes(self._log[: self._end]))
+            self._written()
+        write_frame(self._out, ANSWER, ANSWER_HEADER.pack(self._seq, self._first, 0.0, False), header, data)
+        self._next += items
+        self._written()
+
+    # -- pickling -----------------------------------------------------------------------------------------------------
+
+    def _settle_values(self) -> None:
+        """Pickle the values that were collected, as something else follows them."""
+        if not self._logs and self._values:
+            self._add_values(self._values)
+            self._values.clear()
+
+    def _add_values(self, values: list[object]) -> None:
+        if not self._isolate or SAFE.issuperset(map(type, values)):
+            try:
+                data = dumps(values)
+            except BaseException:  # noqa: BLE001 - user code: reductions; one by one shows which it is
+                pass
+            else:
+                self._add(VALUES, len(values), data)
+                return
+        for value in values:
+            try:
+                data = dumps(value)
+            except BaseException as refusal:  # noqa: BLE001
+                self._add(FAILURE, 1, pack_failure(_not_picklable(value, refusal)))
+            else:
+                self._add(VALUE, 1, data)
+
+
+def _not_picklable(value: object, refusal: BaseException) -> BaseException:
+    from procflow.errors import PicklingError  # noqa: PLC0415 - rare, and 30 ms
+
+    error = PicklingError(
+        f"the task's result, a {type(value).__name__}, can't be pickled: {type(refusal).__name__}: {refusal}. "
+        "Return plain data, or give its class a __reduce__."
+    )
+    error.__cause__ = refusal
+    return error

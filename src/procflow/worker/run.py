@@ -1,0 +1,186 @@
+"""Run packets: the inner loop of a worker. What becomes of results is `answer.py`'s.
+
+R1  Everything that a packet's items do ends in its answer: a value, or a failure. Only the process's death does not.
+R2  Before an item begins, the status page names it.
+R3  What a finished item gave is in the status page's log before the next item begins, so a later death does not lose it.
+    (Not for the quick items of a map, of which one report covers several: that map fails as a whole anyway.)
+"""
+
+from __future__ import annotations
+
+import os
+from itertools import islice
+from time import perf_counter
+
+from procflow.wire.blocks import read_block
+from procflow.wire.packets import (
+    BLOCK,
+    CALL_HEADER,
+    CALLS,
+    IN_BLOCK,
+    ISOLATE,
+    STAR,
+    TASK,
+)
+from procflow.wire.pickling import loads
+from procflow.worker.answer import Answer
+from procflow.worker.status import ITEM, NOTHING, WIDTH
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+__all__ = ["Runner"]
+
+REPORTS = 64  # a packet of many quick items reports its place this many times
+
+
+class Runner:
+    """Runs packets one after the other. It keeps the functions of the jobs that are alive."""
+
+    def __init__(self, out: int, page: memoryview[int], log: memoryview[int], blocks: int) -> None:
+        self._page = page
+        self._answer = Answer(out, page, log)
+        self._blocks = blocks
+        self._functions: dict[int, Callable[..., object]] = {}
+        self._oldest = 0
+        self.exit_code: int | None = None  # set when a task called sys.exit(): the worker ends after this answer
+
+    def run(self, packet: bytes) -> None:
+        """Run the packet, and answer it."""
+        began = perf_counter()
+        seq, job, oldest, start, count, grain, kind, flags, function_nbytes = TASK.unpack_from(packet)
+        answer = self._answer
+        # How many items one report covers: a chunk, or as many as keep the reports' cost below a hundredth.
+        unit = grain or max(1, count // REPORTS)
+        answer.begin(seq, start, began, isolate=bool(flags & ISOLATE), logs=bool(flags & ISOLATE) or unit == 1 or grain > 0)
+        if oldest != self._oldest:
+            self._forget(oldest)
+        body: bytes | bytearray = packet
+        offset = TASK.size
+        if flags & IN_BLOCK:
+            where, nbytes = BLOCK.unpack_from(packet, offset)
+            body, offset = read_block(self._blocks, where, nbytes), 0
+        payload = offset + function_nbytes
+        if kind == CALLS:
+            self._run_calls(answer, body, payload, start, count)
+        else:
+            try:
+                function = self._functions.get(job)
+                if function is None:
+                    function = self._functions[job] = loads(memoryview(body)[offset:payload])
+            except BaseException as error:  # noqa: BLE001 - user code: reductions, module level of imports
+                chunk = grain or 1
+                for done in range(0, count, chunk):
+                    answer.failure(error, min(chunk, count - done))
+            else:
+                if kind == STAR:
+                    function = _Starred(function)
+                self._run_items(answer, function, memoryview(body)[payload:], start, count, unit, whole=grain > 0)
+        self._page[ITEM] = NOTHING
+        answer.finish(perf_counter())
+
+    def _forget(self, oldest: int) -> None:
+        """Jobs before `oldest` have ended."""
+        self._oldest = oldest
+        for job in [job for job in self._functions if job < oldest]:
+            del self._functions[job]
+
+    def _run_calls(self, answer: Answer, body: bytes | bytearray, offset: int, start: int, count: int) -> None:
+        page, view = self._page, memoryview(body)
+        page[WIDTH] = 1
+        last = start + count - 1
+        for index in range(start, start + count):
+            page[ITEM] = index
+            (nbytes,) = CALL_HEADER.unpack_from(body, offset)
+            offset += CALL_HEADER.size
+            try:
+                function, args, kwargs = loads(view[offset : offset + nbytes])
+                answer.value(function(*args, **kwargs))
+            except BaseException as error:  # noqa: BLE001 - whatever a task raises is its result
+                if self._exits(answer, error, 0, 1):
+                    return
+                answer.failure(error, 1)
+            offset += nbytes
+            if index < last and answer.is_late(perf_counter()):
+                return
+
+    def _run_items(
+        self,
+        answer: Answer,
+        function: Callable[..., object],
+        payload: memoryview,
+        start: int,
+        count: int,
+        unit: int,
+        *,
+        whole: bool,
+    ) -> None:
+        """Run the items, `unit` at a time; `whole`: a unit is a chunk, of which nothing runs after a failure."""
+        try:
+            items = iter(loads(payload))
+        except BaseException as error:  # noqa: BLE001 - user code: reductions, module level of imports
+            if count > (unit if whole else 1):
+                answer.split()
+            else:
+                answer.failure(error, count)
+            return
+        page, position = self._page, 0
+        while position < count:
+            unit = min(unit, count - position)
+            page[WIDTH] = unit
+            page[ITEM] = start + position
+            done = self._run_unit(answer, function, items, unit, start + position, whole)
+            if done == 0:
+                return
+            position += done
+            if position < count and answer.is_late(perf_counter()):
+                return
+
+    def _run_unit(
+        self, answer: Answer, function: Callable[..., object], items: Iterator[object], unit: int, at: int, whole: bool
+    ) -> int:
+        """Run `unit` items; return how many are done with, 0 if the worker is to exit."""
+        values: list[object] = []
+        try:
+            if unit == 1:
+                answer.value(function(next(items)))
+                return 1
+            values.extend(map(function, islice(items, unit)))
+            if len(values) < unit:  # `map` takes a StopIteration of the function for its own end
+                raise StopIteration
+        except BaseException as error:  # noqa: BLE001 - whatever a task raises is its result
+            ran = len(values)
+            if ran:
+                answer.extend(values)
+            passed_over = unit - ran - 1 if whole else 0
+            if self._exits(answer, error, at + ran, 1 + passed_over):
+                return 0
+            answer.failure(error, 1 + passed_over)
+            for _ in range(passed_over):
+                next(items)
+            return ran + 1 + passed_over
+        answer.extend(values)
+        return unit
+
+    def _exits(self, answer: Answer, error: BaseException, task: int, items: int) -> bool:
+        """sys.exit() in a task ends the worker, as it says; that task fails, and what is behind it is returned."""
+        if not isinstance(error, SystemExit):
+            return False
+        from procflow.errors import WorkerDied  # noqa: PLC0415 - rare, and 30 ms
+
+        self.exit_code = error.code if isinstance(error.code, int) else 0 if error.code is None else 1
+        answer.failure(WorkerDied(task, os.getpid(), self.exit_code, True), items)
+        return True
+
+
+class _Starred:
+    """fn(*item), so that map() can call it."""
+
+    __slots__ = ("_function",)
+
+    def __init__(self, function: Callable[..., object]) -> None:
+        self._function = function
+
+    def __call__(self, item: tuple[object, ...]) -> object:
+        return self._function(*item)

@@ -1,0 +1,43 @@
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+import procflow
+from tests.support import Leftovers
+
+METHODS = ["fork", "spawn", "forkserver"]
+
+
+@pytest.fixture(scope="session")
+def servers() -> None:
+    """Start what a process starts once and keeps: the fork server, and multiprocessing's resource tracker."""
+    for method in METHODS:
+        with procflow.get_context(method).Pool(1) as pool:
+            pool.apply(abs, (1,))
+    process = procflow.Process(target=abs, args=(1,))
+    process.start()
+    process.join()
+    process.close()
+
+
+@pytest.fixture(autouse=True)
+def nothing_left(request: pytest.FixtureRequest, servers: None) -> Iterator[None]:
+    """No test leaves a process, descriptor, thread or piece of shared memory behind."""
+    if "unit" in str(request.path):
+        yield
+        return
+    before = Leftovers()
+    yield
+    before.check()
+
+
+@pytest.fixture(params=METHODS)
+def method(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.fixture
+def ctx(method: str) -> procflow.Context:
+    return procflow.get_context(method)

@@ -1,0 +1,79 @@
+"""What the tests share: how long to wait for a fact, and how to see what a test left behind."""
+
+from __future__ import annotations
+
+import gc
+import os
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+DEADLOCK = 30.0  # seconds: reached by a bug, never by a slow machine
+
+
+def wait_until(fact: Callable[[], bool], what: str = "a fact") -> None:
+    """Wait for a fact that nothing announces."""
+    deadline = time.monotonic() + DEADLOCK
+    while not fact():
+        assert time.monotonic() < deadline, f"{what} did not come true within {DEADLOCK} s"
+        time.sleep(0.002)
+
+
+def open_fds() -> dict[int, str]:
+    """Return this process's descriptors and what they lead to."""
+    found = {}
+    for name in os.listdir("/proc/self/fd"):
+        try:
+            found[int(name)] = os.readlink(f"/proc/self/fd/{name}")
+        except OSError:  # the one that listdir itself used
+            pass
+    return found
+
+
+def descendants() -> dict[int, str]:
+    """Return the processes below this one, zombies too: pid and command line."""
+    parents: dict[int, int] = {}
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            try:
+                stat = (entry / "stat").read_text()
+            except OSError:
+                continue
+            parents[int(entry.name)] = int(stat.rpartition(")")[2].split()[1])
+    found, level = {}, {os.getpid()}
+    while level:
+        level = {pid for pid, parent in parents.items() if parent in level}
+        for pid in level:
+            try:
+                command = Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode()
+            except OSError:
+                command = "?"
+            found[pid] = command or "(zombie)"
+    return found
+
+
+class Leftovers:
+    """What was there before a test; `check` asserts that nothing was added."""
+
+    def __init__(self) -> None:
+        gc.collect()
+        self._fds, self._processes = open_fds(), descendants()
+        self._threads = set(threading.enumerate())
+        self._shm = set(os.listdir("/dev/shm"))
+
+    def check(self) -> None:
+        gc.collect()
+        deadline = time.monotonic() + 5.0
+        while (found := self._added()) and time.monotonic() < deadline:
+            time.sleep(0.01)
+            gc.collect()
+        assert not found, f"left behind: {found}"
+
+    def _added(self) -> dict[str, object]:
+        fds = {fd: to for fd, to in open_fds().items() if fd not in self._fds}
+        processes = {pid: line for pid, line in descendants().items() if pid not in self._processes}
+        threads = [thread for thread in threading.enumerate() if thread not in self._threads]
+        shm = sorted(set(os.listdir("/dev/shm")) - self._shm)
+        found = {"fds": fds, "processes": processes, "threads": threads, "shared memory": shm}
+        return {name: added for name, added in found.items() if added}

@@ -1,0 +1,47 @@
+"""The interpreter's own multiprocessing tests, made to test procflow: this module has their classes.
+
+It is imported by the runner and by the children of the tests, so in each of them `multiprocessing.Process` and its
+like are procflow's before the interpreter's test module binds them.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import multiprocessing.context
+import os
+
+from procflow import context
+
+METHOD = os.environ["PROCFLOW_YARDSTICK_METHOD"]
+
+# What the tests take from the multiprocessing module, and get from procflow's default context instead.
+FROM_PROCFLOW = (
+    "Process",
+    "get_context",
+    "get_start_method",
+    "set_start_method",
+    "get_all_start_methods",
+    "set_executable",
+    "set_forkserver_preload",
+    "Manager",
+    "Lock",
+    "RLock",
+    "Condition",
+    "Semaphore",
+    "BoundedSemaphore",
+    "Event",
+    "Barrier",
+    "Queue",
+    "JoinableQueue",
+    "SimpleQueue",
+    "Value",
+    "Array",
+    "RawValue",
+    "RawArray",
+)
+for _name in (*FROM_PROCFLOW, *os.environ.get("PROCFLOW_YARDSTICK_ALSO", "").split()):
+    setattr(multiprocessing, _name, getattr(context.default_context, _name))
+
+from test import _test_multiprocessing as stdlib_tests  # noqa: E402 - only now
+
+stdlib_tests.install_tests_in_module_dict(globals(), METHOD)
