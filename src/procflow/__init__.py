@@ -1,13 +1,95 @@
 """procflow: a pool, processes and pipes that never hang, never break and never leave an orphan.
 
-Everything that `multiprocessing` users know by name, and errors that say what happened. A name's module is imported when
-the name is first used, so `import procflow` costs next to nothing.
+Everything that `multiprocessing` users know by name, and errors that say what happened. A name's module is imported
+when the name is first used, so `import procflow` costs next to nothing.
 """
 
 from __future__ import annotations
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from multiprocessing import (
+        Array as Array,
+    )
+    from multiprocessing import (
+        AuthenticationError as AuthenticationError,
+    )
+    from multiprocessing import (
+        Barrier as Barrier,
+    )
+    from multiprocessing import (
+        BoundedSemaphore as BoundedSemaphore,
+    )
+    from multiprocessing import (
+        BufferTooShort as BufferTooShort,
+    )
+    from multiprocessing import (
+        Condition as Condition,
+    )
+    from multiprocessing import (
+        Event as Event,
+    )
+    from multiprocessing import (
+        JoinableQueue as JoinableQueue,
+    )
+    from multiprocessing import (
+        Lock as Lock,
+    )
+    from multiprocessing import (
+        Manager as Manager,
+    )
+    from multiprocessing import (
+        ProcessError as ProcessError,
+    )
+    from multiprocessing import (
+        Queue as Queue,
+    )
+    from multiprocessing import (
+        RawArray as RawArray,
+    )
+    from multiprocessing import (
+        RawValue as RawValue,
+    )
+    from multiprocessing import (
+        RLock as RLock,
+    )
+    from multiprocessing import (
+        Semaphore as Semaphore,
+    )
+    from multiprocessing import (
+        SimpleQueue as SimpleQueue,
+    )
+    from multiprocessing import (
+        Value as Value,
+    )
+    from multiprocessing import (
+        active_children as active_children,
+    )
+    from multiprocessing import (
+        allow_connection_pickling as allow_connection_pickling,
+    )
+    from multiprocessing import (
+        current_process as current_process,
+    )
+    from multiprocessing import (
+        freeze_support as freeze_support,
+    )
+    from multiprocessing import (
+        get_logger as get_logger,
+    )
+    from multiprocessing import (
+        log_to_stderr as log_to_stderr,
+    )
+    from multiprocessing import (
+        parent_process as parent_process,
+    )
+    from multiprocessing import (
+        set_executable as set_executable,
+    )
+    from multiprocessing import (
+        set_forkserver_preload as set_forkserver_preload,
+    )
+
     from procflow.connection import Connection as Connection
     from procflow.connection import Pipe as Pipe
     from procflow.connection import wait as wait
@@ -26,7 +108,7 @@ if TYPE_CHECKING:
     from procflow.errors import ProcflowError as ProcflowError
     from procflow.errors import RemoteError as RemoteError
     from procflow.errors import RemoteTraceback as RemoteTraceback
-    from procflow.errors import TimeoutError as TimeoutError  # noqa: A004
+    from procflow.errors import TimeoutError as TimeoutError
     from procflow.errors import UnpicklingError as UnpicklingError
     from procflow.errors import WorkerDied as WorkerDied
     from procflow.pool import Pool as Pool
@@ -36,21 +118,15 @@ __version__ = "0.1.0"
 
 _HOME = {
     "Connection": "connection",
-    "Context": "context",
-    "Future": "dispatch.future",
     "Pipe": "connection",
-    "Pool": "pool",
-    "Process": "process",
-    "active_children": "context",
-    "cpu_count": "cpu",
-    "current_process": "context",
-    "freeze_support": "context",
+    "wait": "connection",
+    "Context": "context",
     "get_all_start_methods": "context",
     "get_context": "context",
     "get_start_method": "context",
-    "parent_process": "context",
     "set_start_method": "context",
-    "wait": "connection",
+    "cpu_count": "cpu",
+    "Future": "dispatch.future",
     "CancelledError": "errors",
     "InitializerError": "errors",
     "PicklingError": "errors",
@@ -62,21 +138,56 @@ _HOME = {
     "TimeoutError": "errors",
     "UnpicklingError": "errors",
     "WorkerDied": "errors",
+    "Pool": "pool",
+    "Process": "process",
 }
 
-__all__ = [*_HOME]  # noqa: PLE0604 - strings
+# multiprocessing's own, bound to procflow's default context: so a Lock() from here fits the children started from here.
+_OF_CONTEXT = (
+    "Array",
+    "AuthenticationError",
+    "Barrier",
+    "BoundedSemaphore",
+    "BufferTooShort",
+    "Condition",
+    "Event",
+    "JoinableQueue",
+    "Lock",
+    "Manager",
+    "ProcessError",
+    "Queue",
+    "RLock",
+    "RawArray",
+    "RawValue",
+    "Semaphore",
+    "SimpleQueue",
+    "Value",
+    "active_children",
+    "allow_connection_pickling",
+    "current_process",
+    "freeze_support",
+    "get_logger",
+    "log_to_stderr",
+    "parent_process",
+    "set_executable",
+    "set_forkserver_preload",
+)
+
+__all__ = [*_HOME, *_OF_CONTEXT]  # noqa: PLE0604 - strings
 
 
 def __getattr__(name: str) -> object:
-    home = _HOME.get(name)
-    if home is None:
-        raise AttributeError(f"module 'procflow' has no attribute {name!r}")
-    from importlib import import_module  # noqa: PLC0415 - already loaded by the interpreter
+    from importlib import import_module  # the interpreter has it loaded
 
-    value = getattr(import_module(f"procflow.{home}"), name)
+    if name in _HOME:
+        value = getattr(import_module(f"procflow.{_HOME[name]}"), name)
+    elif name in _OF_CONTEXT:
+        value = getattr(import_module("procflow.context").default_context, name)
+    else:
+        raise AttributeError(f"module 'procflow' has no attribute {name!r}")
     globals()[name] = value
     return value
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *_HOME})
+    return sorted({*globals(), *__all__})

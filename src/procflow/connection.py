@@ -284,7 +284,7 @@ class _PipeMaker(Generic[S, R]):
     __slots__ = ()
 
     @overload
-    def __getitem__(self, types: tuple[type[T], type[U]]) -> _PipeMaker[T, U]: ...  # noqa: F811
+    def __getitem__(self, types: tuple[type[T], type[U]]) -> _PipeMaker[T, U]: ...
     @overload
     def __getitem__(self, types: type[T]) -> _PipeMaker[T, T]: ...  # noqa: F811
     def __getitem__(self, types: object) -> _PipeMaker[Any, Any]:  # noqa: F811
@@ -292,7 +292,7 @@ class _PipeMaker(Generic[S, R]):
         return self
 
     @overload
-    def __call__(self, duplex: Literal[True] = True) -> tuple[Connection[S, R], Connection[R, S]]: ...  # noqa: F811
+    def __call__(self, duplex: Literal[True] = True) -> tuple[Connection[S, R], Connection[R, S]]: ...
     @overload
     def __call__(self, duplex: Literal[False]) -> tuple[Connection[Never, R], Connection[R, Never]]: ...  # noqa: F811
     @overload
@@ -373,8 +373,7 @@ def connections_in(given: object, *, inherited: bool = False) -> list[Connection
         given: What the child is given.
         inherited: The child is forked, so that the global variables that functions name are given, too.
     """
-    found = reachable(given, inherited=inherited)
-    return [obj for obj in found if isinstance(obj, Connection)]
+    return list(reachable(given, Connection, inherited=inherited))
 
 
 def close_unpassed_ends(given: Iterable[Connection[Any, Any]]) -> None:

@@ -42,7 +42,7 @@ class Context(_stdlib.BaseContext):
     _name: str
     Process: type[Process]
 
-    def get_context(self, method: str | None = None) -> Context:
+    def get_context(self, method: str | None = None) -> Context:  # type: ignore[override]
         """This context, or that of another method.
 
         Raises:
@@ -50,7 +50,7 @@ class Context(_stdlib.BaseContext):
         """
         return self if method is None else _context_of(method)
 
-    def get_start_method(self, allow_none: bool = False) -> str:  # type: ignore[override]
+    def get_start_method(self, allow_none: bool = False) -> str:
         """The name of the start method."""
         return self._name
 
@@ -142,7 +142,7 @@ class DefaultContext(Context):
     def __init__(self) -> None:
         self._fixed: Context | None = None
 
-    def get_context(self, method: str | None = None) -> Context:
+    def get_context(self, method: str | None = None) -> Context:  # type: ignore[override]
         """The context of `method`; without one, that of the default method, which is fixed from then on."""
         if method is not None:
             return _context_of(method)

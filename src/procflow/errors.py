@@ -7,6 +7,7 @@ the arguments of the constructor are the arguments of the exception.
 
 from __future__ import annotations
 
+import builtins
 import concurrent.futures
 import multiprocessing.context
 import pickle
@@ -32,7 +33,7 @@ class ProcflowError(Exception):
     """The base of every error that procflow raises itself."""
 
 
-class TimeoutError(ProcflowError, multiprocessing.context.TimeoutError, TimeoutError):  # noqa: A001
+class TimeoutError(ProcflowError, multiprocessing.context.TimeoutError, builtins.TimeoutError):  # noqa: A001
     """The result was not there within the time that the caller gave. The task goes on."""
 
 
@@ -72,14 +73,14 @@ class RemoteError(ProcflowError, RuntimeError):
 
 
 class RemoteTraceback(Exception):
-    """The traceback of another process, as text: the `__cause__` of an exception that a task raised there."""
+    """The traceback of another process, as text (`tb`): the `__cause__` of an exception that a task raised there."""
 
-    def __init__(self, text: str) -> None:
-        super().__init__(text)
-        self.text = text
+    def __init__(self, tb: str) -> None:
+        super().__init__(tb)
+        self.tb = tb
 
     def __str__(self) -> str:
-        return f'\n"""\n{self.text}"""'
+        return f'\n"""\n{self.tb}"""'
 
 
 class WorkerDied(ProcflowError, RuntimeError):

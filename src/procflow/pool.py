@@ -37,9 +37,9 @@ _open: weakref.WeakSet[Dispatcher] = weakref.WeakSet()  # terminated at exit
 class Pool:
     """A pool of worker processes that outlives the death of any of them.
 
-    As `multiprocessing.Pool`, and beyond it: a task whose worker dies fails with `WorkerDied`, and everything else goes on;
-    leaving the `with` block waits for accepted work, on an exception it ends it; `imap` reads its input only as fast as its
-    results are taken; lambdas and closures can be sent.
+    As `multiprocessing.Pool`, and beyond it: a task whose worker dies fails with `WorkerDied`, and everything else
+    goes on; leaving the `with` block waits for accepted work, on an exception it ends it; `imap` reads its input only
+    as fast as its results are taken; lambdas and closures can be sent.
 
     >>> from procflow import Pool
     >>> with Pool(2) as pool:
@@ -53,7 +53,8 @@ class Pool:
         maxtasksperchild: How many tasks a worker runs before a fresh one takes its place. A task is one item, or one
             chunk where a `chunksize` is given.
         context: Where the start method comes from, see `get_context`; by default procflow's default context.
-        engine: "local": worker processes. "serial": no process, tasks run at once in the calling thread, with the caller's
+        engine: "local": worker processes. "serial": no process, tasks run at once in the calling thread, with the
+        caller's
             own objects; a debugger works there.
 
     Raises:
@@ -74,13 +75,12 @@ class Pool:
         stop_replay()
         self._dispatcher: Dispatcher | None = None
         if processes is None:
-            from procflow.cpu import cpu_count  # noqa: PLC0415 - most pools are told
+            from procflow.cpu import cpu_count
 
             processes = cpu_count()
         if processes < 1:
             raise ValueError(f"processes must be at least 1, not {processes}")
-        if maxtasksperchild is not None and (not isinstance(maxtasksperchild, int) or maxtasksperchild < 1):
-            raise ValueError(f"maxtasksperchild must be a positive int or None, not {maxtasksperchild!r}")
+        _check_allowance(maxtasksperchild)
         if initializer is not None and not callable(initializer):
             raise TypeError(f"initializer must be callable, not {type(initializer).__name__}")
         self._processes = processes
@@ -114,8 +114,8 @@ class Pool:
     ) -> Future[R]:
         """Like `apply`, but return a Future at once.
 
-        `callback` gets the result, `error_callback` the exception, before the future is done. They run in a thread of this
-        process, one at a time.
+        `callback` gets the result, `error_callback` the exception, before the future is done. They run in a thread of
+        this process, one at a time.
         """
         core = self._core
         future: Future[R] = core.new_call()
@@ -130,11 +130,13 @@ class Pool:
         Args:
             func: Called with one item.
             iterable: Read whole before the first call.
-            chunksize: Items that travel, and fail, together. By default the pool chooses how many travel together from the
+            chunksize: Items that travel, and fail, together. By default the pool chooses how many travel together from
+            the
                 time they take, and each fails alone.
 
         Raises:
-            Exception: What the lowest failing item raised, once every item is done with; the worker's traceback is its cause.
+            Exception: What the lowest failing item raised, once every item is done with; the worker's traceback is its
+            cause.
         """
         return self._map(func, MAP, iterable, chunksize).result()
 
@@ -188,7 +190,12 @@ class Pool:
     # -- streams ------------------------------------------------------------------------------------------------------
 
     def imap(
-        self, func: Callable[[T], R], iterable: Iterable[T], chunksize: int | None = None, *, buffersize: int | None = None
+        self,
+        func: Callable[[T], R],
+        iterable: Iterable[T],
+        chunksize: int | None = None,
+        *,
+        buffersize: int | None = None,
     ) -> ResultIterator[R]:
         """Call `func` on each item and yield the results in input order, while the input is still being read.
 
@@ -207,13 +214,24 @@ class Pool:
         return self._stream(func, iterable, chunksize, buffersize, ordered=True)
 
     def imap_unordered(
-        self, func: Callable[[T], R], iterable: Iterable[T], chunksize: int | None = None, *, buffersize: int | None = None
+        self,
+        func: Callable[[T], R],
+        iterable: Iterable[T],
+        chunksize: int | None = None,
+        *,
+        buffersize: int | None = None,
     ) -> ResultIterator[R]:
         """Like `imap`, but yield each result as soon as it is there."""
         return self._stream(func, iterable, chunksize, buffersize, ordered=False)
 
     def _stream(
-        self, func: Callable[[T], R], iterable: Iterable[T], chunksize: int | None, buffersize: int | None, *, ordered: bool
+        self,
+        func: Callable[[T], R],
+        iterable: Iterable[T],
+        chunksize: int | None,
+        buffersize: int | None,
+        *,
+        ordered: bool,
     ) -> ResultIterator[R]:
         core = self._core
         _check_chunksize(chunksize)
@@ -283,7 +301,9 @@ class Pool:
         if core is None or core.closed or core.foreign:
             return
         try:
-            warnings.warn(f"unclosed {self!r}: use `with`, or close() and join()", ResourceWarning, source=self, stacklevel=2)
+            warnings.warn(
+                f"unclosed {self!r}: use `with`, or close() and join()", ResourceWarning, source=self, stacklevel=2
+            )
         finally:
             core.terminate()
 
@@ -306,15 +326,20 @@ def _make_engine(
         return SerialEngine(initializer, initargs)
     if engine != "local":
         raise ValueError(f"unknown engine {engine!r}: choose 'local' or 'serial'")
-    from procflow.engines.local import LocalEngine  # noqa: PLC0415 - the serial engine works where processes don't
+    from procflow.engines.local import LocalEngine
 
     if context is None:
-        from procflow.context import get_context  # noqa: PLC0415 - context.py imports this module
+        from procflow.context import get_context
 
         context = get_context()
     portable = os.environ.get("PROCFLOW_PORTABLE", "") not in ("", "0")
     method: str = context.get_start_method()
     return LocalEngine(method, initializer, initargs, portable=portable)
+
+
+def _check_allowance(maxtasksperchild: object) -> None:
+    if maxtasksperchild is not None and (not isinstance(maxtasksperchild, int) or maxtasksperchild < 1):
+        raise ValueError(f"maxtasksperchild must be a positive int or None, not {maxtasksperchild!r}")
 
 
 def _check_chunksize(chunksize: int | None) -> None:

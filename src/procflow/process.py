@@ -155,6 +155,13 @@ class Process(_stdlib.BaseProcess):
         code: int = base._bootstrap(parent_sentinel)
         return code
 
+    @staticmethod
+    def _after_fork() -> None:
+        # Called by BaseProcess._bootstrap() after unpickling; what that has registered must stay.
+        if child.forked:
+            base: Any = _stdlib.BaseProcess
+            base._after_fork()
+
     def __setattr__(self, name: str, value: object) -> None:
         # A property would have to override what the standard library's type stubs call a variable.
         if name == "daemon" and self._popen is not None:
@@ -202,10 +209,6 @@ class SpawnProcess(Process):
         from procflow.start.popen import Popen
 
         return Popen(process, "spawn")
-
-    @staticmethod
-    def _after_fork() -> None:
-        pass  # nothing was forked: what unpickling has registered must stay
 
 
 class ForkServerProcess(Process):

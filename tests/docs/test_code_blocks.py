@@ -67,7 +67,6 @@ def test_a_page_prints_what_it_says(page: Path, tmp_path: Path) -> None:
     script.write_text(as_program(examples), encoding="utf-8")
     done = subprocess.run(
         [sys.executable, str(script)],
-        cwd=tmp_path,
         env={**os.environ, "PYTHONIOENCODING": "utf-8"},
         stdin=subprocess.DEVNULL,
         capture_output=True,

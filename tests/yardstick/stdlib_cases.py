@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import multiprocessing
 import multiprocessing.context
+import multiprocessing.forkserver
 import os
 
 from procflow import context
+from procflow.start.server import the_server
 
 METHOD = os.environ["PROCFLOW_YARDSTICK_METHOD"]
 
@@ -41,6 +43,23 @@ FROM_PROCFLOW = (
 )
 for _name in (*FROM_PROCFLOW, *os.environ.get("PROCFLOW_YARDSTICK_ALSO", "").split()):
     setattr(multiprocessing, _name, getattr(context.default_context, _name))
+
+
+class _OurServer:
+    """Stands in for multiprocessing.forkserver._forkserver, which the tests kill and watch."""
+
+    @property
+    def _forkserver_pid(self) -> int | None:
+        return the_server.pid
+
+    def ensure_running(self) -> None:
+        the_server.ensure_running()
+
+    def _stop(self) -> None:
+        the_server.stop()
+
+
+multiprocessing.forkserver._forkserver = _OurServer()
 
 from test import _test_multiprocessing as stdlib_tests  # noqa: E402 - only now
 

@@ -2,8 +2,8 @@
 
     parked -> ticking -> leading -> ticking -> ... -> parked
 
-While a pool is in use it looks once a millisecond whether somebody has led since; so `submit` and `result` never have to
-wake it, and a loop over them is not disturbed. When nothing is to come for a while it parks, and costs nothing.
+While a pool is in use it looks once a millisecond whether somebody has led since; so `submit` and `result` never have
+to wake it, and a loop over them is not disturbed. When nothing is to come for a while it parks, and costs nothing.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import threading
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from procflow.dispatch.dispatcher import Dispatcher
+    from procflow.dispatch.lead import Lead
 
 __all__ = ["Background"]
 
@@ -23,8 +23,8 @@ IDLE_TICKS = 50  # then it parks
 class Background:
     """See the module. The thread is made at the first need."""
 
-    def __init__(self, dispatcher: Dispatcher) -> None:
-        self._dispatcher = dispatcher
+    def __init__(self, lead: Lead) -> None:
+        self._lead = lead
         self._thread: threading.Thread | None = None
         self._lock = threading.Lock()
         self._signal = threading.Lock()  # released to wake the thread
@@ -45,11 +45,15 @@ class Background:
             else:
                 self._wake()
 
-    def stop(self) -> None:
-        """End the thread, and wait for it unless it is the caller."""
+    def end(self) -> None:
+        """Nothing will come any more: the thread ends."""
         with self._lock:
             self._stopped = True
             self._wake()
+
+    def stop(self) -> None:
+        """End the thread, and wait for it unless it is the caller."""
+        self.end()
         if self._thread is not None and self._thread is not threading.current_thread():
             self._thread.join()
 
@@ -61,24 +65,24 @@ class Background:
 
     def _run(self) -> None:
         self.ident = ident = threading.get_ident()
-        dispatcher = self._dispatcher
-        idle, leads = 0, dispatcher.leads
-        while not self._stopped:
-            if dispatcher.try_lead(ident, leads):
-                dispatcher.lead_in_background()
-            idle = 0 if dispatcher.busy else idle + 1
+        lead = self._lead
+        idle, taken = 0, lead.taken
+        while not self._stopped and not lead.finished:
+            if lead.try_lead(ident, taken):
+                lead.lead_in_background()
+            idle = 0 if lead.busy else idle + 1
             if idle > IDLE_TICKS:
                 self._park()
                 idle = 0
-            leads = dispatcher.leads
+            taken = lead.taken
             self._signal.acquire(timeout=TICK)
 
     def _park(self) -> None:
         with self._lock:
             self.parked = True
-        if self._dispatcher.busy:  # it became busy while we parked, and may have seen us not parked
+        if self._lead.busy:  # it became busy while we parked, and may have seen us not parked
             with self._lock:
                 self.parked = False
             return
-        while self.parked and not self._stopped:
+        while self.parked and not self._stopped and not self._lead.finished:
             self._signal.acquire()

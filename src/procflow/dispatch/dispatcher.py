@@ -1,13 +1,10 @@
-"""The dispatcher: it joins one scheduler with one engine, and says which thread does the work.
+"""The dispatcher: it joins one scheduler with one engine. Events in, commands out, results to their jobs.
 
-    leader       the one thread that polls the engine: whoever waits for a result, else the background thread
-    follower     another thread that waits; it is woken when its own target is done, or when it is to lead
-    performer    any thread that caused commands: it pickles, writes and starts workers outside the lock
+    performer    any thread that caused commands: it pickles, writes and starts workers, outside the lock
 
-D1  The scheduler is touched under `_lock` only. User code (pickling, callbacks, iterators) never runs under it.
-D2  At most one thread leads. It gives the lead up before it runs a callback, so callbacks may wait for other results.
-D3  A command that was taken is performed or put back, also if Ctrl-C comes in between.
-D4  While something is to come, somebody leads: within a tick of the background thread if nobody waits.
+D1  The scheduler is touched under the guard only. User code (pickling, callbacks, iterators) never runs under it.
+D2  A command that was taken is performed or put back, also if Ctrl-C comes in between.
+D3  Results are delivered by the leader, in the order of its reports; see `lead.py`.
 """
 
 from __future__ import annotations
@@ -15,13 +12,13 @@ from __future__ import annotations
 import itertools
 import os
 import sys
-import threading
 from collections import deque
-from time import monotonic
 
-from procflow.dispatch.background import Background
-from procflow.dispatch.future import Future, remaining
+from procflow.dispatch.callbacks import Callbacks
+from procflow.dispatch.future import Future
+from procflow.dispatch.guard import Guard
 from procflow.dispatch.jobs import CallsJob, MapFuture, MapJob
+from procflow.dispatch.lead import Lead
 from procflow.dispatch.outcome import Failure
 from procflow.dispatch.stream import StreamJob
 from procflow.engines.base import RAISED
@@ -31,59 +28,15 @@ from procflow.scheduling.scheduler import Scheduler
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
-    from typing import Any, Protocol
+    from typing import Any
 
+    from procflow.dispatch.lead import Target, Waiter
     from procflow.engines.base import Engine, Report
     from procflow.scheduling.scheduler import Command, Packet
 
-    class Target(Protocol):
-        """What a thread can wait for."""
-
-        _done: bool
-        _waiters: list[Waiter] | None
-
-        def _digest(self) -> None: ...
-
-
-__all__ = ["Dispatcher", "Waiter"]
+__all__ = ["Dispatcher"]
 
 FEEDING_TICK = 1e-3  # seconds between looks at inputs that are being read
-
-
-class Waiter:
-    """A follower: a lock that is released to wake it."""
-
-    __slots__ = ("lock", "promoted")
-
-    def __init__(self) -> None:
-        self.lock = threading.Lock()
-        self.lock.acquire()
-        self.promoted = False
-
-    def wake(self) -> None:
-        try:
-            self.lock.release()
-        except RuntimeError:  # woken already
-            pass
-
-
-class _Guard:
-    """The pool's lock. An exception that leaves the block (only Ctrl-C can) may have torn the scheduler's state."""
-
-    __slots__ = ("_acquire", "_release", "torn")
-
-    def __init__(self) -> None:
-        lock = threading.Lock()
-        self._acquire, self._release = lock.acquire, lock.release
-        self.torn = False
-
-    def __enter__(self) -> None:
-        self._acquire()
-
-    def __exit__(self, kind: object, error: object, where: object) -> None:
-        if kind is not None:
-            self.torn = True
-        self._release()
 
 
 class Dispatcher:
@@ -92,39 +45,41 @@ class Dispatcher:
     def __init__(self, engine: Engine, processes: int, maxtasksperchild: int | None) -> None:
         self._engine = engine
         self._scheduler = Scheduler(processes, maxtasksperchild, engine.window, engine.most)
-        self._lock = _Guard()
+        self._guard = Guard()
+        self._callbacks = Callbacks()
+        self._lead = Lead(self, self._guard, self._callbacks)
+        self.inline = engine.inline
         self._pid = os.getpid()
         self._numbers = itertools.count(1)
         self._jobs: dict[int, CallsJob | MapJob | StreamJob] = {}
         self._feeding: set[StreamJob] = set()  # streams whose input is being read now
-        self._leader: int | None = None  # its thread's ident
-        self._leads = 0  # how often the lead was taken
-        self._followers: dict[Waiter, None] = {}  # oldest first
-        self._put_back: deque[Command] = deque()  # D3
-        self._callbacks: deque[Callable[[], object]] = deque()
-        self._calling: int | None = None  # the thread that runs callbacks
+        self._put_back: deque[Command] = deque()  # D2
         self._closed = self._terminated = False
-        self._finished = False  # every worker is gone and the engine is closed
-        self._background = Background(self)
         job = self._scheduler.add_job(next(self._numbers))
         self._calls = self._jobs[job.id] = CallsJob(job)
-        with self._lock:
+        with self._guard:
             self._scheduler.open()
         self._perform()
 
     # -- accepting work -----------------------------------------------------------------------------------------------
 
-    def submit(self, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], future: Future[Any] | None = None) -> Future[Any]:
+    def submit(
+        self,
+        function: Callable[..., Any],
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        future: Future[Any] | None = None,
+    ) -> Future[Any]:
         """Accept one call."""
         self.check_open()
         calls = self._calls
         try:
             packed = self._engine.pack_call(function, args, kwargs)
-        except Exception as refusal:
+        except Exception as refusal:  # noqa: BLE001 - the user's own reductions: anything may be raised
             made = future or Future(self, calls, 0)
             self._fail(made, _not_picklable(f"the call of {function!r}", refusal))
             return made
-        with self._lock:
+        with self._guard:
             index = calls.state.added
             if future is None:
                 future = Future(self, calls, index)
@@ -133,17 +88,24 @@ class Dispatcher:
             calls.add(index, packed, future)
             self._scheduler.add_items(calls.state, 1)
         self._perform()
-        self._watch()
+        self._lead.watch()
         return future
 
     def new_call(self) -> Future[Any]:
         """Return a future that `submit` will fill, so that callbacks can be set on it first."""
         return Future(self, self._calls, 0)
 
-    def submit_map(self, function: Callable[..., Any], kind: int, inputs: Sequence[Any], chunksize: int | None, prepare: Callable[[MapFuture], None]) -> MapFuture:
+    def submit_map(
+        self,
+        function: Callable[..., Any],
+        kind: int,
+        inputs: Sequence[Any],
+        chunksize: int | None,
+        prepare: Callable[[MapFuture], None],
+    ) -> MapFuture:
         """Accept a map over a sequence."""
         self.check_open()
-        with self._lock:
+        with self._guard:
             job = self._scheduler.add_job(next(self._numbers), grain=chunksize or 1, adaptive=chunksize is None)
             made = self._jobs[job.id] = MapJob(job, function, kind, inputs)
             made.future = future = MapFuture(self, made, len(inputs))
@@ -152,13 +114,13 @@ class Dispatcher:
                 self._scheduler.add_items(job, len(inputs))
             self._scheduler.close_job(job)
         self._perform()
-        self._watch()
+        self._lead.watch()
         return future
 
     def open_stream(self, make: Callable[[Any], StreamJob], chunksize: int | None) -> StreamJob:
         """Accept a stream; its items come by `sync`."""
         self.check_open()
-        with self._lock:
+        with self._guard:
             job = self._scheduler.add_job(
                 next(self._numbers), grain=chunksize or 1, adaptive=chunksize is None, lazy=True
             )
@@ -169,7 +131,7 @@ class Dispatcher:
         """Refuse work that comes too late. What slips through, while another thread closes, is still done."""
         if self.foreign:
             raise PoolClosed(
-                f"this pool belongs to process {self._pid}, of which this process is a fork. Make a pool of its own here."
+                f"this pool belongs to process {self._pid}, of which this process is a fork: make another one here"
             )
         if self._terminated:
             raise PoolClosed("Pool not running: it was terminated")
@@ -186,10 +148,10 @@ class Dispatcher:
 
     def sync(self, job: StreamJob) -> None:
         """Tell the scheduler which items were read since."""
-        with self._lock:
+        with self._guard:
             self._sync(job)
         self._perform()
-        self._watch()
+        self._lead.watch()
 
     def _sync(self, job: StreamJob) -> None:
         state = job.state
@@ -203,19 +165,19 @@ class Dispatcher:
 
     def feeding(self, job: StreamJob, reads: bool) -> None:
         """The stream's feeder begins to read, or stops."""
-        with self._lock:
+        with self._guard:
             (self._feeding.add if reads else self._feeding.discard)(job)
-            if reads and not self._finished:
-                self._engine.wake()  # a leader that sleeps learns that it has to look at this input
+            if reads:
+                self.wake()  # a leader that sleeps learns that it has to look at this input
 
     def take_part(self, job: StreamJob) -> tuple[int, object] | None:
         """Take the stream's next part."""
-        with self._lock:
+        with self._guard:
             return job.take()
 
     def abandon_streams(self) -> None:
         """End all streams: the with-block that they were made in is left."""
-        with self._lock:
+        with self._guard:
             streams = [job for job in self._jobs.values() if isinstance(job, StreamJob)]
         for job in streams:
             job.error = PoolClosed("the pool's with-block was left before the end of this stream, which ended it")
@@ -224,7 +186,7 @@ class Dispatcher:
 
     def abandon(self, job: StreamJob) -> None:
         """The consumer wants no more of the stream."""
-        with self._lock:
+        with self._guard:
             job.exhausted = True
             if job.state.id in self._scheduler.jobs:
                 self._scheduler.cancel(job.state, 0, job.state.added)
@@ -242,7 +204,7 @@ class Dispatcher:
     def resolve(self, future: Future[Any]) -> None:
         """The future's outcome is set: run its own callbacks, then it is done."""
         if future.callback is not None or future.error_callback is not None:
-            self._callbacks.append(lambda: self._call_back(future))
+            self._callbacks.add(lambda: self._call_back(future))
         else:
             self._mark_done(future)
 
@@ -260,11 +222,13 @@ class Dispatcher:
     def _mark_done(self, future: Future[Any]) -> None:
         future._done = True
         self._wake_waiters(future)
-        callbacks = future._callbacks
-        if callbacks is not None:
-            with self._lock:
-                future._callbacks = None
-            self._callbacks.extend(callbacks)
+        if future._callbacks is not None:
+            self._callbacks.add(*self._take_callbacks(future))
+
+    def _take_callbacks(self, future: Future[Any]) -> list[Callable[[], object]]:
+        with self._guard:
+            callbacks, future._callbacks = future._callbacks, None
+        return callbacks or []
 
     def _wake_waiters(self, target: Target) -> None:
         waiters = target._waiters
@@ -275,195 +239,25 @@ class Dispatcher:
     def _fail(self, future: Future[Any], error: BaseException) -> None:
         future._outcome = Failure(error)
         self.resolve(future)
-        self._run_callbacks()
+        self._callbacks.run()
 
-    def add_callback(self, future: Future[Any], callback: Callable[[], object]) -> bool:
-        """Add a callback to a future that is not done; False if it is."""
-        with self._lock:
-            if future._done:
-                return False
+    def add_callback(self, future: Future[Any], callback: Callable[[], object]) -> None:
+        """Have the callback run when the future is done, at once if it is."""
+        with self._guard:
             if future._callbacks is None:
                 future._callbacks = []
             future._callbacks.append(callback)
-            return True
-
-    def call(self, callback: Callable[[], object]) -> None:
-        """Run a callback now, as callbacks are run."""
-        self._callbacks.append(callback)
-        self._run_callbacks()
-
-    def _run_callbacks(self) -> None:
-        """Run the callbacks that are due, one after the other: no two at once, as users of multiprocessing rely on.
-
-        If another thread is running them, it goes on with ours. If it is this thread (a callback waits for a result whose
-        own callback is due), they run nested, or it would wait for itself.
-        """
-        me = threading.get_ident()
-        if self._calling not in (None, me):
-            return
-        outer, self._calling = self._calling, me
-        try:
-            while self._callbacks:
-                try:
-                    self._callbacks.popleft()()
-                except Exception:
-                    import logging  # noqa: PLC0415 - rare, and 15 ms
-
-                    logging.getLogger("procflow").exception("a callback raised; the pool goes on")
-        finally:
-            self._calling = outer
-
-    # -- waiting ------------------------------------------------------------------------------------------------------
-
-    @staticmethod
-    def deadline(timeout: float | None) -> float | None:
-        """The point on the clock `timeout` seconds from now."""
-        return None if timeout is None else monotonic() + timeout
+        if future._done:  # perhaps since before, so that nobody will look at the list again
+            self._callbacks.add(*self._take_callbacks(future))
+            self._callbacks.run()
 
     def wait(self, target: Target, timeout: float | None = None) -> bool:
-        """Wait until the target is done, leading if nobody does; False after `timeout` seconds."""
-        if target._done:
-            return True
-        deadline = None if timeout is None else monotonic() + timeout
-        me = threading.get_ident()
-        while True:
-            waiter: Waiter | None = None
-            with self._lock:
-                if target._done:
-                    return True
-                nested = self._leader == me  # we are in user code that was called while leading (pickling)
-                if self._leader is None:
-                    self._leader = me
-                    self._leads += 1
-                elif not nested:
-                    waiter = self._follow(target)
-            if waiter is not None:
-                self._await_turn(waiter, target, remaining(deadline))
-            elif nested:
-                self._lead(target, deadline)
-            else:
-                try:
-                    self._lead(target, deadline)
-                finally:
-                    self._hand_over()
-            if self._callbacks:
-                self._run_callbacks()
-            target._digest()
-            if not target._done and deadline is not None and monotonic() >= deadline:
-                return False
-
-    def _follow(self, target: Target) -> Waiter:
-        """Become a follower. Under the lock."""
-        waiter = Waiter()
-        self._followers[waiter] = None
-        if target._waiters is None:
-            target._waiters = []
-        target._waiters.append(waiter)
-        if self._leader == self._background.ident and not self._finished:
-            self._engine.wake()
-        return waiter
-
-    def _await_turn(self, waiter: Waiter, target: Target, timeout: float | None) -> None:
-        try:
-            waiter.lock.acquire(timeout=-1 if timeout is None else timeout)
-        finally:
-            with self._lock:
-                self._followers.pop(waiter, None)
-                if target._waiters is not None and waiter in target._waiters:
-                    target._waiters.remove(waiter)
-                if waiter.promoted and self._leader is None and target._done:
-                    self._promote()
-
-    def _lead(self, target: Target, deadline: float | None) -> None:
-        """Poll until the target is done, the deadline has passed, or callbacks are due."""
-        while not target._done and not self._callbacks and not self.all_gone:
-            self._turn(remaining(deadline))
-            if target._done:
-                return
-            target._digest()
-            if deadline is not None and monotonic() >= deadline:
-                return
-
-    def _hand_over(self) -> None:
-        """Give the lead up. The last one to do so, when all workers are gone, releases the engine."""
-        with self._lock:
-            self._leader = None
-            last = self.all_gone and not self._finished
-            if last:
-                self._finished = True
-            self._promote()
-        if last:
-            self._engine.close()
-        elif self._lock.torn:
-            self.terminate()
-        else:
-            self._watch()
-
-    def _promote(self) -> None:
-        """Wake the oldest follower: it will find that nobody leads. Under the lock."""
-        for waiter in self._followers:
-            if not waiter.promoted:
-                waiter.promoted = True
-                waiter.wake()
-                return
-
-    def _watch(self) -> None:
-        """See to it that the background thread looks after what is to come (D4)."""
-        if self._engine.inline:
-            self._run_inline()
-        elif self._background.parked and self._scheduler.busy:
-            self._background.unpark()
-
-    def _run_inline(self) -> None:
-        """An engine that runs tasks in the caller's thread: run what waits, now, unless another thread is at it."""
-        me = threading.get_ident()
-        with self._lock:
-            nested = self._leader == me  # a task of this pool uses the pool
-            if not self._scheduler.busy or self._finished or self._leader not in (None, me):
-                return
-            self._leader = me
-        try:
-            while self._scheduler.busy and self._turn(0.0):
-                pass
-        finally:
-            if not nested:
-                self._hand_over()
-        self._run_callbacks()
-
-    # -- the background thread's part ---------------------------------------------------------------------------------
-
-    def try_lead(self, ident: int, leads: int) -> bool:
-        """The background thread asks for the lead: it gets it if nobody led since `leads` and something is to come."""
-        with self._lock:
-            if self._leader is not None or self._leads != leads or not self._scheduler.busy or self._finished:
-                return False
-            self._leader = ident
-            return True
-
-    def lead_in_background(self) -> None:
-        """Poll until a thread comes that waits, or nothing is to come."""
-        try:
-            while self._scheduler.busy and not self._followers and not self.all_gone:
-                self._turn(None)
-                if self._callbacks:
-                    break
-        finally:
-            self._hand_over()
-        self._run_callbacks()
-
-    @property
-    def leads(self) -> int:
-        """How often the lead was taken by threads that wait."""
-        return self._leads
-
-    @property
-    def busy(self) -> bool:
-        """Whether something is to come."""
-        return self._scheduler.busy and not self._finished  # two reads: an estimate needs no lock
+        """Wait until the target is done; False after `timeout` seconds."""
+        return self._lead.wait(target, timeout)
 
     # -- the leader's work --------------------------------------------------------------------------------------------
 
-    def _turn(self, timeout: float | None) -> bool:
+    def turn(self, timeout: float | None) -> bool:
         """Wait for reports, tell the scheduler, carry out what it decides, give the results to their jobs.
 
         Return whether something was reported.
@@ -476,22 +270,22 @@ class Dispatcher:
         try:
             return self._take_in(self._engine.collect(ready))
         except BaseException:  # Ctrl-C between two steps: what was reported may be lost
-            self._lock.torn = True
+            self._guard.torn = True
             raise
 
     def _take_in(self, reports: list[Report]) -> bool:
         if not reports and not self._feeding:
             return False
         deliveries: list[tuple[int, int, int, int, object]] = []
-        with self._lock:
+        with self._guard:
             for report in reports:
                 self._absorb(report, deliveries)
             for job in list(self._feeding):
                 self._sync(job)
         for job_id, start, items, kind, data in deliveries:
-            job = self._jobs.get(job_id)
-            if job is not None:
-                job.deliver(self, start, items, kind, data)
+            work = self._jobs.get(job_id)
+            if work is not None:
+                work.deliver(self, start, items, kind, data)
         self._perform()
         return bool(reports)
 
@@ -521,7 +315,7 @@ class Dispatcher:
     def _perform(self) -> None:
         """Carry out the scheduler's commands until there are none."""
         while True:
-            with self._lock:
+            with self._guard:
                 commands: deque[Command] = deque(self._put_back)
                 self._put_back.clear()
                 commands.extend(self._scheduler.take())
@@ -552,11 +346,11 @@ class Dispatcher:
                 self._engine.forget(command[1])
         elif command[0] == "lost":
             _, job_id, start, stop, cause = command
-            pid, exitcode, _ = cause  # type: ignore[misc]
+            pid, exitcode, _ = cause
             self._fail_items(job_id, start, stop, lambda task: WorkerDied(task, pid, exitcode, True))
         elif command[0] == "unstartable":
             _, job_id, start, stop, attempts, cause = command
-            pid, exitcode, text = cause  # type: ignore[misc]
+            pid, exitcode, text = cause
             text = text or f"worker {pid} {describe_exit(exitcode)} before it was ready\n"
             self._fail_items(job_id, start, stop, lambda _: InitializerError(attempts, text))
 
@@ -582,7 +376,7 @@ class Dispatcher:
         except Exception as refusal:  # noqa: BLE001 - the user's own reductions: anything may be raised
             self._refuse(work, packet, refusal)
             return
-        with self._lock:
+        with self._guard:
             if scheduler.encoded(packet):
                 if not engine.send(packet, encoded):
                     scheduler.unsent(packet)
@@ -593,15 +387,19 @@ class Dispatcher:
         """The packet does not pickle: find the chunk that is the cause by sending each alone, and fail that."""
         start, stop = packet.start, packet.stop
         alone = stop - start <= packet.job.grain
-        with self._lock:
+        with self._guard:
             if not alone:
                 self._scheduler.split(packet)
                 return
             if not self._scheduler.encoded(packet):
                 return
-        error = refusal if isinstance(refusal, PicklingError) else _not_picklable(f"item {start} of {work.function!r}", refusal)
+        error = (
+            refusal
+            if isinstance(refusal, PicklingError)
+            else _not_picklable(f"item {start} of {work.function!r}", refusal)
+        )
         work.deliver(self, start, stop - start, RAISED, error)
-        with self._lock:
+        with self._guard:
             self._scheduler.unencodable(packet)
 
     # -- cancelling ---------------------------------------------------------------------------------------------------
@@ -609,7 +407,7 @@ class Dispatcher:
     def is_held(self, job: object, index: int) -> bool:
         """Whether a worker holds the item; of a map (-1): any item."""
         state = job.state  # type: ignore[attr-defined]
-        with self._lock:
+        with self._guard:
             if index < 0:
                 return bool(state.waiting < state.added - state.resolved)
             return not any(s[0] == state.id and s[1] <= index < s[2] for s in self._scheduler.ready)
@@ -619,7 +417,7 @@ class Dispatcher:
         state = job.state  # type: ignore[attr-defined]
         if index < 0:
             return self._cancel_map(future, state)
-        with self._lock:
+        with self._guard:
             removed = self._scheduler.cancel(state, index, index + 1)
             while not removed and (holder := self._scheduler.holder(state, index)) is not None:
                 seq = self._engine.take_back(holder.id)
@@ -631,12 +429,12 @@ class Dispatcher:
             error = CancelledError("the task was cancelled before it started; it never ran")
             self._calls.deliver(self, index, 1, RAISED, error)
         self._perform()
-        self._run_callbacks()
+        self._callbacks.run()
         return bool(removed)
 
     def _cancel_map(self, future: Future[Any], state: Any) -> bool:
         """A map is cancelled whole, and only while all of it waits."""
-        with self._lock:
+        with self._guard:
             if future._done or state.waiting != state.added or not state.waiting:
                 return False
             self._scheduler.cancel(state, 0, state.added)
@@ -652,7 +450,7 @@ class Dispatcher:
         if self.foreign:
             return
         streams: list[StreamJob] = []
-        with self._lock:
+        with self._guard:
             if not self._closed:
                 self._closed = True
                 streams = [job for job in self._jobs.values() if isinstance(job, StreamJob)]
@@ -662,38 +460,48 @@ class Dispatcher:
             job.unbounded = True
             job.refill()
         self._perform()
-        self._watch()
+        self._lead.watch()
 
     def terminate(self) -> None:
         """End all workers now; what is not done fails with PoolClosed."""
         if self.foreign:
             return
-        with self._lock:
+        with self._guard:
             if self._terminated:
                 return
             self._closed = self._terminated = True
             spans = self._scheduler.terminate()
-            if not self._finished:
-                self._engine.wake()
+            self.wake()
         self._engine.terminate()
         for job, start, stop in spans:
-            self._fail_items(job.id, start, stop, lambda _: PoolClosed("the pool was terminated; the task may have run"))
+            self._fail_items(
+                job.id, start, stop, lambda _: PoolClosed("the pool was terminated; the task may have run")
+            )
         for job_id in list(self._jobs):
-            job = self._jobs.pop(job_id)
-            job.finish(self)
-            if isinstance(job, StreamJob):
-                job.exhausted = True
-                job.refill()
-        self._run_callbacks()
-        self._watch()
+            work = self._jobs.pop(job_id)
+            work.finish(self)
+            if isinstance(work, StreamJob):
+                work.exhausted = True
+                work.refill()
+        self._callbacks.run()
+        self._lead.watch()
+
+    def wake(self) -> None:
+        """End the leader's wait early. Under the lock."""
+        if not self._lead.finished:
+            self._engine.wake()
+
+    def release(self) -> None:
+        """All workers are gone and nobody will lead again."""
+        self._engine.close()
 
     def join(self, timeout: float | None = None) -> bool:
         """Wait until all workers are gone, and release everything; False after `timeout` seconds."""
         if self.foreign:
             return True
-        if not self.wait(_AllGone(self), timeout):
+        if not self.wait(_Released(self._lead), timeout):
             return False
-        self._background.stop()
+        self._lead.stop()
         return True
 
     @property
@@ -707,9 +515,9 @@ class Dispatcher:
         return self._pid != os.getpid()
 
     @property
-    def finished(self) -> bool:
-        """Whether everything is released."""
-        return self._finished
+    def busy(self) -> bool:
+        """Whether something is to come: an answer, or a worker's end."""
+        return self._scheduler.busy
 
     @property
     def all_gone(self) -> bool:
@@ -723,17 +531,17 @@ class Dispatcher:
         return f"{state}, {scheduler.alive} workers, {scheduler.unresolved} tasks to do"
 
 
-class _AllGone:
-    """What `join` waits for. It is looked at after every turn; nobody has to resolve it."""
+class _Released:
+    """What `join` waits for. Every leader looks at it after each turn; nobody has to resolve it."""
 
     _waiters: list[Waiter] | None = None
 
-    def __init__(self, dispatcher: Dispatcher) -> None:
-        self._dispatcher = dispatcher
+    def __init__(self, lead: Lead) -> None:
+        self._lead = lead
 
     @property
     def _done(self) -> bool:
-        return self._dispatcher.finished
+        return self._lead.finished
 
     def _digest(self) -> None:
         pass

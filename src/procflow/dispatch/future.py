@@ -1,14 +1,13 @@
 """Future: the handle of a call's result, for `submit`, `apply_async`, `map_async` and `starmap_async` alike.
 
-    PENDING -> DONE     by the dispatcher, once. The outcome stays as it came until somebody asks: unpickling is the asker's.
+    PENDING -> DONE     by the dispatcher, once. The outcome stays as it came until somebody asks: unpickling is the
+    asker's.
 
-F1  `callback` and `error_callback` have returned before the future is done, as in multiprocessing; what `add_done_callback`
-    adds is called after it.
+F1  `callback` and `error_callback` have returned before the future is done, as in multiprocessing; what
+    `add_done_callback` adds is called after it.
 """
 
 from __future__ import annotations
-
-from time import monotonic
 
 from procflow.dispatch.outcome import Failure, decode
 from procflow.errors import CancelledError, TimeoutError
@@ -19,7 +18,8 @@ if TYPE_CHECKING:
     from types import GenericAlias
     from typing import Generic, TypeVar
 
-    from procflow.dispatch.dispatcher import Dispatcher, Waiter
+    from procflow.dispatch.dispatcher import Dispatcher
+    from procflow.dispatch.lead import Waiter
 
     T = TypeVar("T")
     T_co = TypeVar("T_co", covariant=True)
@@ -68,7 +68,7 @@ class Future(_Base["T_co"]):
         self._outcome: list[object] | Failure | None = None
         self._waiters: list[Waiter] | None = None
         self._callbacks: list[Callable[[], object]] | None = None
-        self.callback: Callable[[T_co], object] | None = None  # type: ignore[misc]
+        self.callback: Callable[[T_co], object] | None = None
         self.error_callback: Callable[[BaseException], object] | None = None
 
     # -- asking -------------------------------------------------------------------------------------------------------
@@ -136,21 +136,23 @@ class Future(_Base["T_co"]):
         return self.cancelled() or self._dispatcher.cancel(self, self._job, self._index)
 
     def add_done_callback(self, fn: Callable[[Future[T_co]], object]) -> None:
-        """Call `fn(self)` when the result is there, at once if it is. It runs in the thread that serves the pool then."""
-        if self._dispatcher.add_callback(self, lambda: fn(self)):
-            return
-        self._dispatcher.call(lambda: fn(self))
+        """Call `fn(self)` when the result is there, at once if it is, in the thread that serves the pool then."""
+        self._dispatcher.add_callback(self, lambda: fn(self))
 
     def __await__(self) -> Generator[object, None, T_co]:
         """Wait in an asyncio coroutine, without blocking its loop."""
         if not self._done:
-            import asyncio  # noqa: PLC0415 - only those who await need it
+            import asyncio
 
             loop = asyncio.get_running_loop()
             woken = loop.create_future()
 
+            def finish() -> None:
+                if not woken.done():  # else the waiting coroutine was cancelled
+                    woken.set_result(None)
+
             def wake(_: object) -> None:
-                loop.call_soon_threadsafe(lambda: woken.done() or woken.set_result(None))
+                loop.call_soon_threadsafe(finish)
 
             self.add_done_callback(wake)
             yield from woken
@@ -160,7 +162,9 @@ class Future(_Base["T_co"]):
         state = "pending"
         if self._done:
             outcome = self._outcome
-            state = "done" if outcome is None or isinstance(outcome, list) else f"failed: {type(outcome.error).__name__}"
+            state = (
+                "done" if outcome is None or isinstance(outcome, list) else f"failed: {type(outcome.error).__name__}"
+            )
         return f"<Future {state}>"
 
     # -- for the dispatcher -------------------------------------------------------------------------------------------
@@ -171,7 +175,7 @@ class Future(_Base["T_co"]):
         return self._decoded()
 
     def _decoded(self) -> list[object] | Failure:
-        """The outcome, decoded by the first who asks. Two who ask at once may both decode; one of the two results is kept."""
+        """The outcome, decoded by the first who asks; of two who ask at once both may decode, and one result is kept."""
         outcome = self._outcome
         if outcome is None:
             raw = self._raw
@@ -186,8 +190,3 @@ class Future(_Base["T_co"]):
 
     def _digest(self) -> None:
         """Called by the thread that waits for this, whenever something came in."""
-
-
-def remaining(deadline: float | None) -> float | None:
-    """Return the seconds left until `deadline`, at least 0."""
-    return None if deadline is None else max(0.0, deadline - monotonic())

@@ -1,4 +1,4 @@
-"""What came back for some items, as values and failures: decoded by whoever asks for it, never by who merely carries it."""
+"""What came back for some items, values and failures: decoded by who asks for it, never by who merely carries it."""
 
 from __future__ import annotations
 
@@ -36,9 +36,10 @@ def decode(kind: int, data: object) -> list[object] | Failure:
         if kind == FAILURE:
             return Failure(RemoteError("an exception", repr(refusal), "", "it did not unpickle"))
         error = UnpicklingError(
-            f"the task's result was pickled in the worker but can't be rebuilt here: {type(refusal).__name__}: {refusal}. "
+            f"the task's result was pickled in the worker but can't be rebuilt here: "
+            f"{type(refusal).__name__}: {refusal}. "
             "Its class may take other arguments than its __reduce__ gives, or its module differs from the worker's."
         )
         error.__cause__ = refusal
         return Failure(error)
-    return [value] if kind == VALUE else value  # type: ignore[return-value]
+    return [value] if kind == VALUE else value

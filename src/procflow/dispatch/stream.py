@@ -1,6 +1,6 @@
 """Streams: imap and imap_unordered. Input is read as room allows, results wait until the consumer comes for them.
 
-    room = read-ahead - (items read - items consumed)      the scheduler's `room`; the consumer's pace stops the producer
+    room = read-ahead - (items read - items consumed)    the scheduler's `room`; the consumer's pace stops the producer
 
 T1  At most `room` items are read beyond what the consumer took; with `buffersize` given, never more than that.
 T2  The input is read by one thread: the consumer's for a list, tuple or range, which can't block; else a feeder thread,
@@ -13,9 +13,9 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from time import perf_counter
+from time import monotonic, perf_counter
 
-from procflow.dispatch.future import remaining
+from procflow.dispatch.lead import remaining
 from procflow.dispatch.outcome import Failure, decode
 from procflow.errors import TimeoutError
 
@@ -25,7 +25,8 @@ if TYPE_CHECKING:
     from types import GenericAlias
     from typing import Generic, TypeVar
 
-    from procflow.dispatch.dispatcher import Dispatcher, Waiter
+    from procflow.dispatch.dispatcher import Dispatcher
+    from procflow.dispatch.lead import Waiter
     from procflow.scheduling.scheduler import Job
 
     T_co = TypeVar("T_co", covariant=True)
@@ -51,7 +52,13 @@ class StreamJob:
     isolate = True
 
     def __init__(
-        self, job: Job, function: Callable[..., object], kind: int, dispatcher: Dispatcher, buffersize: int | None, ordered: bool
+        self,
+        job: Job,
+        function: Callable[..., object],
+        kind: int,
+        dispatcher: Dispatcher,
+        buffersize: int | None,
+        ordered: bool,
     ) -> None:
         self.id = job.id
         self.state = job
@@ -162,7 +169,7 @@ class ResultIterator(_Base["T_co"]):
         if values:
             return values.popleft()  # type: ignore[return-value]
         job, dispatcher = self._job, self._dispatcher
-        deadline = dispatcher.deadline(timeout)
+        deadline = None if timeout is None else monotonic() + timeout
         while not job.abandoned:
             part = dispatcher.take_part(job)
             if part is not None:
@@ -199,7 +206,7 @@ class ResultIterator(_Base["T_co"]):
     def __del__(self) -> None:
         try:
             self.close()
-        except Exception:  # noqa: BLE001, S110 - at interpreter exit half of it may be gone
+        except Exception:  # noqa: BLE001 - at interpreter exit half of it may be gone
             pass
 
     def __repr__(self) -> str:
@@ -243,7 +250,8 @@ class Feeder:
     """Reads an arbitrary iterable in a thread of its own, as far as there is room.
 
     What it has read is never kept back while the iterable blocks: the scheduler is told every `_TELL` seconds by the
-    feeder, and every `FEEDING_TICK` by whoever leads. It knows the job, not the user's iterator, so that dropping that stops it.
+    feeder, and every `FEEDING_TICK` by whoever leads. It knows the job, not the user's iterator, so that dropping that
+    stops it.
     """
 
     def __init__(self, job: StreamJob, dispatcher: Dispatcher, iterable: Iterable[object]) -> None:

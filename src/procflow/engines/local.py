@@ -76,6 +76,7 @@ class LocalEngine:
         self._by_fd: dict[int, LocalWorker] = {}
         self._functions: dict[int, bytes] = {}  # by job
         self._unstarted: list[Report] = []  # workers that could not be started; appended by any thread
+        self._retired: set[int] = set()  # workers that were let go, perhaps before they were started
         self._terminated = False
         self._poller = open_poller(portable=portable)
         try:
@@ -108,9 +109,7 @@ class LocalEngine:
         size = len(function) + len(payload)
         count = packet.stop - packet.start
         if TASK.size + size <= PACKET_MAX:
-            header = TASK.pack(
-                packet.seq, job.id, oldest, packet.start, count, grain, work.kind, flags, len(function)
-            )
+            header = TASK.pack(packet.seq, job.id, oldest, packet.start, count, grain, work.kind, flags, len(function))
             return header + function + payload, NO_BLOCK
         with self._block_lock:
             offset = self._blocks.allocate(size)
@@ -186,6 +185,8 @@ class LocalEngine:
         for fd in (started.results, started.child.sentinel):
             self._by_fd[fd] = started
             self._poller.register(fd)
+        if worker in self._retired:
+            started.close_tasks()
         if self._terminated:  # terminate() ran while we were launching
             started.child.send_signal(signal.SIGKILL)
 
@@ -218,11 +219,13 @@ class LocalEngine:
         return serve(fds[:FDS], initialize, stream=stream)
 
     def retire(self, worker: int) -> None:
+        self._retired.add(worker)  # before we look: it may be about to be started, by another thread
         held = self._workers.get(worker)
         if held is not None:
             held.close_tasks()
 
     def reap(self, worker: int) -> None:
+        self._retired.discard(worker)
         held = self._workers.pop(worker, None)
         if held is None:
             return

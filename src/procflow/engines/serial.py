@@ -1,4 +1,5 @@
-"""The serial engine: tasks run in the thread that asks for them. For debugging (pdb works), tests and platforms without processes.
+"""The serial engine: tasks run in the thread that asks for them. For debugging (pdb works), tests and platforms
+without processes.
 
 Arguments and results are not pickled: a task gets the caller's own objects.
 """
@@ -145,6 +146,6 @@ def _as_failure(work: Work, index: int, error: BaseException) -> BaseException:
 
 
 def _traceback_of(error: BaseException) -> str:
-    import traceback  # noqa: PLC0415 - only a failure needs it
+    import traceback
 
     return "".join(traceback.format_exception(error))

@@ -20,6 +20,7 @@ S5  A worker never begins more chunks than its allowance.                       
 from __future__ import annotations
 
 from collections import deque
+from itertools import pairwise
 
 from procflow.scheduling.chunks import MOST, blend, fair_share, fitting, read_ahead
 
@@ -28,13 +29,16 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
     from typing import Literal
 
+    Cause = tuple[int, int | None, str]  # pid, exit code, and why in words where they are known
     Command = (
         tuple[Literal["start"], int]  # start this worker
         | tuple[Literal["encode"], "Packet"]  # pickle the packet's items, then say `encoded`
         | tuple[Literal["take_back"], int]  # take the oldest unread packet of this worker, then say `taken_back`
         | tuple[Literal["retire"], int]  # close this worker's task pipe: it ends when it has done what it holds
-        | tuple[Literal["lost"], int, int, int, object]  # job, start, stop, cause: begun by a worker that died
-        | tuple[Literal["unstartable"], int, int, int, int, object]  # job, start, stop, attempts, cause: no worker can start
+        | tuple[Literal["lost"], int, int, int, Cause]  # job, start, stop, cause: begun by a worker that died
+        | tuple[
+            Literal["unstartable"], int, int, int, int, Cause
+        ]  # job, start, stop, attempts, cause: no worker can start
         | tuple[Literal["finished"], int]  # every item of this job is resolved, and there will be no more
     )
 
@@ -274,7 +278,7 @@ class Scheduler:
                 self._fill()
 
     def worker_gone(
-        self, worker_id: int, begun: int = 0, item: int | None = None, width: int = 1, cause: object = None
+        self, worker_id: int, begun: int = 0, item: int | None = None, width: int = 1, cause: Cause = (0, None, "")
     ) -> None:
         """The worker's process has ended, and all that it wrote was given to `answered`.
 
@@ -292,11 +296,12 @@ class Scheduler:
             self._starting -= 1
             self._failed_starts += 1
         self.slack[len(worker.inflight)].pop(worker_id, None)
-        unbegun = [packet for packet in worker.inflight.values() if packet.seq > begun]
-        held = [packet for packet in worker.inflight.values() if packet.seq <= begun]
-        self._requeue(unbegun, worker)
-        for packet in held:
-            self._lose(packet, item, width, cause)
+        # Packets are written in any order, as several threads encode; but a worker begins one only after the final
+        # answer to the one before. So what it begun last is all that it can have begun of what is not answered.
+        held = worker.inflight.pop(begun, None)
+        self._requeue(list(worker.inflight.values()), worker)
+        if held is not None:
+            self._lose(held, item, width, cause)
         if self._failed_starts >= START_ATTEMPTS and self.alive == self._starting:
             self._give_up_waiting(cause)
         self._replace()
@@ -382,7 +387,7 @@ class Scheduler:
         self._commands.append(("encode", packet))
 
     def _steal(self) -> None:
-        """An idle worker and nothing waits: take an unread packet from a worker that holds several, if it is worth it."""
+        """A worker is idle and nothing waits: take an unread packet from one that holds several, if it is worth it."""
         if not self.slack[0] or self.window < 2:
             return
         for worker in self.slack[-1].values():
@@ -425,7 +430,7 @@ class Scheduler:
         self.ready.appendleft([job.id, start, stop, most])
         job.waiting += stop - start
 
-    def _lose(self, packet: Packet, item: int | None, width: int, cause: object) -> None:
+    def _lose(self, packet: Packet, item: int | None, width: int, cause: Cause) -> None:
         """The worker died in this packet. What it may have begun is lost, the chunks behind that never started."""
         grain, start, stop = packet.job.grain, packet.done, packet.stop
         if item is not None and start <= item < stop:
@@ -466,7 +471,7 @@ class Scheduler:
             wanted = min(wanted, self.alive + len(self.ready)) if self.ready else 0
         self._start(max(0, wanted - self.alive))
 
-    def _give_up_waiting(self, cause: object) -> None:
+    def _give_up_waiting(self, cause: Cause) -> None:
         """Workers can't be started: what waits fails, and no more are started until new items come."""
         spans, self.ready = self.ready, deque()
         for job_id, start, stop, _ in spans:
@@ -476,6 +481,8 @@ class Scheduler:
             self._resolve(job, stop - start)
 
     def _retire(self, worker: Worker) -> None:
+        if worker.state == RETIRING:
+            return
         if worker.state == STARTING:
             self._starting -= 1
         self.slack[len(worker.inflight)].pop(worker.id, None)
@@ -486,7 +493,7 @@ class Scheduler:
     def _retire_if_idle(self) -> None:
         """While draining and with no job left: every worker may go."""
         if self.draining and not self.stopped and not self.jobs:
-            for worker in [w for w in self.workers.values() if w.state != RETIRING]:
+            for worker in self.workers.values():
                 self._retire(worker)
 
     # -- what the tests assert after every event ----------------------------------------------------------------------
@@ -515,6 +522,6 @@ class Scheduler:
             for worker in self.workers.values():
                 spans += [(p.done, p.stop) for p in worker.inflight.values() if p.job is job and p.done < p.stop]
             spans.sort()
-            assert all(a[1] <= b[0] for a, b in zip(spans, spans[1:], strict=False)), spans
+            assert all(a[1] <= b[0] for a, b in pairwise(spans)), spans
             open_items = sum(stop - start for start, stop in spans)
             assert open_items + job.resolved == job.added, (job.id, spans, job.resolved, job.added)

@@ -36,7 +36,7 @@ def adopt_when_imported(record: dict[str, Any], sentinel: int, tracker: int) -> 
     if tracker >= 0:
         jobs["multiprocessing.resource_tracker"] = lambda module: _adopt_tracker(module, tracker)
     if record["log"] is not None:
-        jobs["multiprocessing.util"] = lambda module: module.log_to_stderr(record["log"])
+        jobs["multiprocessing.util"] = lambda module: _adopt_logging(module, *record["log"])
     for name in list(jobs):
         module = sys.modules.get(name)
         if module is not None:
@@ -77,6 +77,11 @@ def adopt_process(
 
     if main_module.replaying():
         process._inheriting = True
+
+
+def _adopt_logging(module: Any, level: int, to_stderr: bool) -> None:
+    logger = module.log_to_stderr() if to_stderr else module.get_logger()
+    logger.setLevel(level)
 
 
 def _adopt_tracker(module: Any, fd: int) -> None:

@@ -25,6 +25,7 @@ else:
 
 _atexit: Any = atexit  # what ends a process by hand is not documented, but multiprocessing does the same
 
+forked = True  # this process has the memory of the parent itself; False in children of spawn and of the fork server
 parent_sentinel = -1  # the parent's lifeline, once this process is a child
 start_method: str | None = None  # procflow's default method, as set_start_method() chose it: here, or in the parent
 
@@ -50,6 +51,7 @@ def forked_by_server(fd: int, record_nbytes: int, fds: list[int], sentinel: int,
     """A fork of the fork server continues here; the server has cleaned up behind itself."""
     record: Record = marshal.loads(os.pread(fd, record_nbytes, 0))
     tracker = fds.pop() if record["tracker"] >= 0 else -1
+    _drop_finalizers_of_the_server()
     become(record, sentinel, tracker)
     _signal.pthread_sigmask(_signal.SIG_SETMASK, sigmask)
     payload = spool.read_rest(fd, record_nbytes)
@@ -59,8 +61,8 @@ def forked_by_server(fd: int, record_nbytes: int, fds: list[int], sentinel: int,
 
 def become(record: Record, sentinel: int, tracker: int) -> None:
     """Take over the parent's present surroundings and identity."""
-    global parent_sentinel, start_method
-    parent_sentinel, start_method = sentinel, record["start_method"]
+    global forked, parent_sentinel, start_method
+    forked, parent_sentinel, start_method = False, sentinel, record["start_method"]
     if record["env"] is not None:
         changed, removed = record["env"]
         for name in removed:
@@ -141,6 +143,15 @@ def _exit_code(stop: SystemExit) -> int:
         return stop.code
     print(stop.code, file=sys.stderr)
     return 1
+
+
+def _drop_finalizers_of_the_server() -> None:
+    # What preloaded modules have registered with multiprocessing is for the server to finish. Now, and not at
+    # BaseProcess._after_fork() time: what unpickling the arguments registers is ours.
+    util = sys.modules.get("multiprocessing.util")
+    if util is not None:
+        util._finalizer_registry.clear()
+        util._run_after_forkers()
 
 
 def null_stdin() -> None:

@@ -152,7 +152,6 @@ class _Server:
                 fd = passed.pop(0)
                 os.dup2(fd, standard)
                 os.close(fd)
-        gc.unfreeze()
         return child.forked_by_server(fds[1], nbytes, passed, self._sentinel, mask)
 
     def _reap(self) -> None:

@@ -19,6 +19,7 @@ from procflow.start.server import the_server
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+    from typing import Any
 
     from procflow.start.spool import Buffer
 
@@ -53,7 +54,7 @@ def launch(
         bound: The child must not outlive this process, whatever either is doing.
         preload: Modules that the fork server imports first, once, so that its children find them imported.
     """
-    buffers = [payload] if isinstance(payload, bytes | bytearray | memoryview) else list(payload)
+    buffers = _as_list(payload)
     if method == "fork":
         whole = buffers[0] if len(buffers) == 1 else b"".join(buffers)
         data = bytes(whole) if isinstance(whole, bytearray) else whole
@@ -111,7 +112,7 @@ def fork(call: Callable[[], int], *, keep: Sequence[int], bound: bool) -> Child:
 
 def _forked(call: Callable[[], int], pipe: tuple[int, int] | None, sentinel: int, bound: bool) -> int:
     child.forget_parent()
-    child.parent_sentinel = sentinel
+    child.forked, child.parent_sentinel = True, sentinel
     if pipe is not None:
         os.close(pipe[0])
         owned.own(pipe[1])  # its closing is what tells the parent of our end, so our own forks must not hold it
@@ -162,6 +163,11 @@ def _launch_served(
         return ServedChild("forkserver", the_server.launch(spooled, len(text), passed, bound=bound))
     finally:
         os.close(spooled)
+
+
+def _as_list(payload: Payload) -> list[Buffer]:
+    whole: Any = payload  # to a type checker a memoryview may itself be a sequence of buffers
+    return [whole] if isinstance(whole, bytes | bytearray | memoryview) else list(whole)
 
 
 def _watch(method: str, pid: int, pipe: tuple[int, int] | None) -> Child:

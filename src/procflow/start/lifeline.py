@@ -9,6 +9,7 @@ L2  `arm()` looks for a hang-up after it armed, so there is no gap between the t
 
 from __future__ import annotations
 
+import fcntl
 import os
 import select
 from _thread import allocate_lock, start_new_thread
@@ -52,10 +53,8 @@ def _signal_on_hangup(fd: int) -> bool:
     through /proc. Before Linux 5.6 pipe_release() signalled whenever *any* reader closed, which would kill a worker
     because its sibling ended (fs/pipe.c; since then only "the last reader or writer, but not the other side").
     """
-    if not os.path.exists("/proc/self/fd") or _linux_version() < (5, 6):
+    if not _KERNEL_CAN:
         return False
-    import fcntl  # here: a child that is not bound needs it no more than the server does
-
     try:
         private = owned.own(os.open(f"/proc/self/fd/{fd}", os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC))
         fcntl.fcntl(private, fcntl.F_SETOWN, os.getpid())
@@ -72,6 +71,9 @@ def _linux_version() -> tuple[int, ...]:
         return (0,)
     numbers = system.release.split("-")[0].split(".")[:2]
     return tuple(int(n) if n.isdigit() else 0 for n in numbers)
+
+
+_KERNEL_CAN = _linux_version() >= (5, 6)  # asked once, by the server, and not by each of its forks
 
 
 def _watch(fd: int) -> None:

@@ -84,6 +84,9 @@ class _LazyMain(ModuleType):
             _replay(self)
             if name in self.__dict__:
                 return self.__dict__[name]
+            came_by_value = _class_by_value(name)
+            if came_by_value is not None:
+                return came_by_value
         raise AttributeError(_why_missing(self, name))
 
 
@@ -150,6 +153,21 @@ def _load(main: _LazyMain) -> CodeType:
     if code is None:
         raise ImportError(f"the main module {where!r} has no code to run in the child process", name=where)
     found: CodeType = code
+    return found
+
+
+def _class_by_value(name: str) -> type | None:
+    """The class that cloudpickle has rebuilt here from a `__main__` without source.
+
+    Plain pickle must find it under its name, or its instances could not go back: in the parent that name is the
+    caller's own class. The newest wins, as after a redefinition in a notebook.
+    """
+    cloudpickle = sys.modules.get("cloudpickle.cloudpickle")
+    tracked: Any = getattr(cloudpickle, "_DYNAMIC_CLASS_TRACKER_BY_ID", None) or {}
+    found = None
+    for cls in list(tracked.values()):
+        if cls.__qualname__ == name and cls.__module__ in ("__main__", "__mp_main__"):
+            found = cls
     return found
 
 

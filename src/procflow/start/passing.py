@@ -89,19 +89,19 @@ class _Passing:
 
 def _dumps(obj: object, *, with_cloudpickle: bool) -> tuple[bytes, list[int]]:
     import io
-    import multiprocessing.context as context
+    import multiprocessing.context
     from multiprocessing import reduction
 
     passing = _Passing()
-    stand_in: Any = passing
+    spawning: Any = multiprocessing.context
     buffer = io.BytesIO()
     pickler = _cloudpickler(buffer) if with_cloudpickle else reduction.ForkingPickler(buffer, pickle.HIGHEST_PROTOCOL)
-    before = context.get_spawning_popen()
-    context.set_spawning_popen(stand_in)
+    before = spawning.get_spawning_popen()
+    spawning.set_spawning_popen(passing)
     try:
         pickler.dump(obj)
     finally:
-        context.set_spawning_popen(before)
+        spawning.set_spawning_popen(before)
     return buffer.getvalue(), passing.fds
 
 
@@ -116,15 +116,17 @@ def _cloudpickler(buffer: Any) -> Any:
     by_reference = not main_module.by_value()
 
     class Pickler(base):  # type: ignore[misc]  # cloudpickle has no types
+        # On the class: the C pickler looks for it when it is made, and no later.
+        dispatch_table: Any = ChainMap(forking._extra_reducers, base.dispatch_table)  # noqa: RUF012
+
         def reducer_override(self, obj: object) -> Any:
             # cloudpickle sends all of __main__ by value: instances would come back with a class that is not ours.
             if by_reference and _is_global_of_main(obj):
                 return NotImplemented
-            return super().reducer_override(obj)
+            by_value: Any = super()
+            return by_value.reducer_override(obj)
 
-    pickler: Any = Pickler(buffer, pickle.HIGHEST_PROTOCOL)
-    pickler.dispatch_table = ChainMap(forking._extra_reducers, pickler.dispatch_table)
-    return pickler
+    return Pickler(buffer, pickle.HIGHEST_PROTOCOL)
 
 
 def _is_global_of_main(obj: object) -> bool:

@@ -29,6 +29,8 @@ def original_dir() -> str | None:
     return found
 
 
-def log_level() -> int | None:
-    """The level at which multiprocessing logs to stderr, None if it does not."""
-    return _util.get_logger().getEffectiveLevel() if _any_util._log_to_stderr else None
+def logging() -> tuple[int, bool] | None:
+    """The level of multiprocessing's logger and whether it logs to stderr; None if nobody has used it."""
+    if _any_util._logger is None:
+        return None
+    return _util.get_logger().getEffectiveLevel(), bool(_any_util._log_to_stderr)

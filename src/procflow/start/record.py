@@ -36,7 +36,7 @@ def describe(
         "parent_pid": os.getpid(),
         "authkey": bytes(current.authkey),
         "original_dir": private.original_dir(),
-        "log": private.log_level(),
+        "log": private.logging(),
         "sys_path": sys_path(),
         "sys_argv": [str(argument) for argument in getattr(sys, "argv", ())],
         "cwd": _cwd(),

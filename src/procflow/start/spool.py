@@ -10,9 +10,8 @@ import os
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable
-    from typing import Any
 
-    Buffer = bytes | bytearray | memoryview[Any]
+    Buffer = bytes | bytearray | memoryview[int]
 
 
 def spool(buffers: Iterable[Buffer]) -> int:
@@ -32,10 +31,11 @@ def spool(buffers: Iterable[Buffer]) -> int:
 
 def read_rest(fd: int, offset: int) -> bytes:
     """Read what follows `offset`, whatever the position of the fd is."""
+    end = os.fstat(fd).st_size
     chunks: list[bytes] = []
-    while chunk := os.pread(fd, 1 << 30, offset):
-        chunks.append(chunk)
-        offset += len(chunk)
+    while offset < end:  # one read gives 2 GiB at the most
+        chunks.append(os.pread(fd, end - offset, offset))
+        offset += len(chunks[-1])
     return chunks[0] if len(chunks) == 1 else b"".join(chunks)
 
 

@@ -3,8 +3,8 @@
 The pool allocates and writes; a worker reads. Sizes are powers of two, and free blocks are used again, the last freed
 first, while their pages are still in the cache: a fresh page costs 0.7 us per KiB, a warm one nothing.
 
-B1  A block belongs to one packet from `store` until `free`; the pool frees it when the packet is answered, taken back or
-    its worker is dead.
+B1  A block belongs to one packet from `store` until `free`; the pool frees it when the packet is answered, taken back
+    or its worker is dead.
 B2  The file has no name: it is gone with the last process that has it open, however that ended.
 """
 
@@ -26,7 +26,7 @@ def anonymous_file(name: str, *, portable: bool = False) -> int:
     """Open an anonymous file: a memfd where there is one, else a temporary file whose name is removed at once."""
     if hasattr(os, "memfd_create") and not portable:
         return os.memfd_create(name, os.MFD_CLOEXEC)
-    import tempfile  # noqa: PLC0415 - 10 ms, and a worker needs only `read_block`
+    import tempfile
 
     fd, path = tempfile.mkstemp(prefix=f"{name}-")
     os.unlink(path)

@@ -1,6 +1,7 @@
 """Task channels: a one-way pipe that carries packets from the pool to one worker.
 
-    PacketChannel   Linux: a pipe in packet mode (O_DIRECT): one write is one read, atomically; pipe(2). The pool keeps a
+    PacketChannel   Linux: a pipe in packet mode (O_DIRECT): one write is one read, atomically; pipe(2). The pool keeps
+    a
                     second, non-blocking description of the read end and can take back what the worker has not begun.
     StreamChannel   everywhere: a plain pipe, each packet after its length. Nothing can be taken back.
 
@@ -61,7 +62,8 @@ class PacketChannel(TaskChannel):
         reader, writer = os.pipe2(os.O_DIRECT | os.O_CLOEXEC)
         try:
             # Opening it again gives a description of its own: O_NONBLOCK here must not make the worker's reads fail.
-            # Packet mode is a property of what was written, so this one needs no O_DIRECT (open(2) refuses it on a pipe).
+            # Packet mode is a property of what was written, so this one needs no O_DIRECT (open(2) refuses it on a
+            # pipe).
             self._peek = os.open(f"/proc/self/fd/{reader}", os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
         except OSError:
             os.close(reader)

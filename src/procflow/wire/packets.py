@@ -16,8 +16,8 @@ From a worker comes a stream of frames, `FRAME header (nbytes, kind) | body`:
     ANSWER            ANSWER header, then segments, which cover the packet's items in their order
     segment           SEGMENT header (kind, items, nbytes) | bytes
 
-    VALUES   a pickled list, one value for each item            FAILURE   a pickled tuple, see `pack_failure`: `items` of
-    VALUE    one pickled value                                            them are done with: one failed, its chunk's
+    VALUES   a pickled list, one value for each item            FAILURE   a pickled tuple, see `pack_failure`: `items`
+    of VALUE    one pickled value                                            them are done with: one failed, its chunk's
     SPLIT    no item: the packet's items did not unpickle                 others are not run
              together and none has begun; send them one by one
 """
@@ -50,7 +50,8 @@ __all__ = [
 
 PACKET_MAX = 4096  # bytes: what a packet pipe keeps together, and PIPE_BUF on Linux; pipe(7)
 
-# seq, job, oldest job still alive, index of the first item, items, items in a chunk (0: one), kind, flags, function's nbytes
+# seq, job, oldest job still alive, index of the first item, items, items in a chunk (0: one), kind, flags, function's
+# nbytes
 TASK = Struct("<QIIQIIBBI")
 BLOCK = Struct("<QQ")  # offset, nbytes
 CALL_HEADER = Struct("<I")

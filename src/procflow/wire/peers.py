@@ -215,6 +215,11 @@ class End:
         """Return the children that are not known to have ended."""
         return self._children
 
+    def abandon(self) -> None:
+        """Let go of the sentinels: the connection that watched this end is closed, or needs to watch no longer."""
+        with _lock:
+            self._children = ()
+
     def note_ended(self, child: Child, *, launched: bool = True) -> None:
         """Note that a child's sentinel has fired, or that it was never launched."""
         with _lock:

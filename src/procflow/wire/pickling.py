@@ -1,9 +1,9 @@
 """Objects to bytes and back: plain pickle first, by value only what plain pickle refuses.
 
-    plain pickle, protocol 5         what almost everything needs, and the fastest
-    by value (cloudpickle)           lambdas, closures, local classes; and what `__main__` defines, where `__main__` is a
-                                     notebook, a REPL, `-c` or standard input, which another process can't import
-    multiprocessing's own reducers   connections, sockets, partial methods: they are known to the second pickler, too
+plain pickle, protocol 5         what almost everything needs, and the fastest
+by value (cloudpickle)           lambdas, closures, local classes; and what `__main__` defines, where `__main__` is a
+                                 notebook, a REPL, `-c` or standard input, which another process can't import
+multiprocessing's own reducers   connections, sockets, partial methods: they are known to the second pickler, too
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ def dumps(obj: object) -> bytes:
     """
     try:
         data = _dumps(obj, PROTOCOL)
-    except Exception:
+    except Exception:  # noqa: BLE001 - the object's own reduction: anything may be raised
         return dumps_by_value(obj)
     if b"__main__" in data and not main_can_be_imported():
         return dumps_by_value(obj)
@@ -55,17 +55,20 @@ def main_can_be_imported() -> bool:
 
 def _by_value_dumps() -> Callable[[object], bytes]:
     """Build the second pickler at its first use: cloudpickle and multiprocessing take 40 ms to import."""
-    global _by_value  # noqa: PLW0603 - made once
+    global _by_value
     if _by_value is None:
-        import io  # noqa: PLC0415
-        from collections import ChainMap  # noqa: PLC0415
-        from multiprocessing.reduction import ForkingPickler  # noqa: PLC0415
+        import io
+        from collections import ChainMap
+        from multiprocessing.reduction import ForkingPickler
 
-        import cloudpickle  # noqa: PLC0415
+        import cloudpickle
+
+        known = dict(cloudpickle.Pickler.dispatch_table)
+        known.pop(io.TextIOWrapper, None)  # cloudpickle would send an open file's text; a user expects an error
 
         class ByValuePickler(cloudpickle.Pickler):  # type: ignore[misc]
-            # ForkingPickler's registry is live: what a user registers later is seen.
-            dispatch_table = ChainMap(ForkingPickler._extra_reducers, cloudpickle.Pickler.dispatch_table)
+            # multiprocessing's registry is live: what a user registers later is seen.
+            dispatch_table = ChainMap(ForkingPickler._extra_reducers, known)  # type: ignore[attr-defined]  # noqa: RUF012
 
         def by_value(obj: object) -> bytes:
             buffer = io.BytesIO()

@@ -53,11 +53,11 @@ class ProtocolError(ProcflowError, OSError):
     """What came is no message: another program wrote to the pipe, or a message was cut off. No more can be read."""
 
 
-class TruncatedMessage(ProcflowError, EOFError, OSError):
+class TruncatedMessage(ProcflowError, OSError, EOFError):
     """The other end was closed, or its process ended, in the middle of a message. What came of it is dropped."""
 
 
-class PeerReset(ProcflowError, EOFError, ConnectionResetError):
+class PeerReset(ProcflowError, ConnectionResetError, EOFError):
     """The other end was closed while it had messages unread that this end had sent."""
 
 
@@ -84,6 +84,7 @@ class Stream:
 
     def close(self) -> None:
         """Close the descriptor."""
+        self._unwatch()
         if self._sock is not None:
             self._sock.detach()
         os.close(self.fd)
@@ -155,24 +156,25 @@ class Stream:
 
     def _read_header(self, deadline: float | None) -> int:
         while self._size < 0:
-            need = 4 if len(self._head) < 4 else LONG.size
-            if len(self._head) < need:
-                self._await_bytes(deadline)
-                part = self._read(need - len(self._head))
-                if not part:
-                    self._end_of_stream()
-                self._head += part
-            if len(self._head) == 4:
+            have = len(self._head)
+            if have == SHORT.size:
                 (size,) = SHORT.unpack(self._head)
                 if size >= 0:
                     self._size = size
-                elif size != -1:
+                    break
+                if size != -1:
                     self._refuse()
-            elif len(self._head) == LONG.size:
+            elif have == LONG.size:
                 size = LONG.unpack(self._head)[1]
                 if not SHORT_MAX < size <= LONG_MAX:
                     self._refuse()
                 self._size = size
+                break
+            self._await_bytes(deadline)
+            part = self._read((SHORT.size if have < SHORT.size else LONG.size) - have)
+            if not part:
+                self._end_of_stream()
+            self._head += part
         return self._size
 
     def _read_body(self, size: int, deadline: float | None) -> bytes:
@@ -234,9 +236,16 @@ class Stream:
 
     def watched(self) -> End | None:
         """Return the other end, as long as this process knows more of it than the kernel tells."""
-        if self.peer is not None and self.peer.settled:
-            self.peer = None
-        return self.peer
+        peer = self.peer
+        if peer is not None and peer.settled:
+            self._unwatch()
+            return None
+        return peer
+
+    def _unwatch(self) -> None:
+        peer, self.peer = self.peer, None
+        if peer is not None:
+            peer.abandon()
 
     def _end_of_stream(self) -> NoReturn:
         if not self.begun:

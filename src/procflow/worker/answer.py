@@ -161,7 +161,9 @@ class Answer:
     def _add_large(self, header: bytes, items: int, data: bytes) -> None:
         """The log is full, or this is too large for it: write what is there, and this at once."""
         if self._end:
-            write_frame(self._out, ANSWER, ANSWER_HEADER.pack(self._seq, self._first, 0.0, False), bytes(self._log[: self._end]))
+            write_frame(
+                self._out, ANSWER, ANSWER_HEADER.pack(self._seq, self._first, 0.0, False), bytes(self._log[: self._end])
+            )
             self._written()
         write_frame(self._out, ANSWER, ANSWER_HEADER.pack(self._seq, self._first, 0.0, False), header, data)
         self._next += items
@@ -194,7 +196,7 @@ class Answer:
 
 
 def _not_picklable(value: object, refusal: BaseException) -> BaseException:
-    from procflow.errors import PicklingError  # noqa: PLC0415 - rare, and 30 ms
+    from procflow.errors import PicklingError
 
     error = PicklingError(
         f"the task's result, a {type(value).__name__}, can't be pickled: {type(refusal).__name__}: {refusal}. "

@@ -10,7 +10,7 @@ __all__ = ["pack_failure", "unpack_failure"]
 def pack_failure(error: BaseException) -> bytes:
     """Pickle an exception with its traceback's text; whatever is wrong with the exception, this succeeds."""
     try:
-        import traceback  # noqa: PLC0415 - 8 ms, and only a failure needs it
+        import traceback
 
         text = "".join(traceback.format_exception(type(error), error, error.__traceback__))
     except BaseException as broken:  # noqa: BLE001 - a __str__ that raises, a stack that is used up
@@ -29,7 +29,7 @@ def pack_failure(error: BaseException) -> bytes:
 
 def unpack_failure(packed: bytes) -> BaseException:
     """Rebuild the exception, with the worker's traceback as its cause; a RemoteError if it can't be rebuilt."""
-    from procflow.errors import RemoteError, RemoteTraceback  # noqa: PLC0415 - the worker never gets here
+    from procflow.errors import RemoteError, RemoteTraceback
 
     data, name, shown, text, why = loads(packed)
     if data:

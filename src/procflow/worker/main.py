@@ -30,7 +30,7 @@ def run(payload: bytes | memoryview, fds: list[int]) -> int:
 
     def initialize() -> None:
         if len(data) > 1:
-            from procflow.start.passing import loads_in_child  # noqa: PLC0415 - imports multiprocessing
+            from procflow.start.passing import loads_in_child
 
             initializer, initargs = loads_in_child(data[1:], fds[FDS:])
             initializer(*initargs)
@@ -47,7 +47,7 @@ def serve(fds: Sequence[int], initialize: Initialize, *, stream: bool) -> int:
     try:
         initialize()
     except BaseException as error:  # noqa: BLE001 - an initializer may raise anything, SystemExit too
-        import traceback  # noqa: PLC0415
+        import traceback
 
         text = "".join(traceback.format_exception(type(error), error, error.__traceback__))
         write_frame(results, INIT_FAILED, text.encode("utf-8", "backslashreplace"))

@@ -2,8 +2,8 @@
 
 R1  Everything that a packet's items do ends in its answer: a value, or a failure. Only the process's death does not.
 R2  Before an item begins, the status page names it.
-R3  What a finished item gave is in the status page's log before the next item begins, so a later death does not lose it.
-    (Not for the quick items of a map, of which one report covers several: that map fails as a whole anyway.)
+R3  What a finished item gave is in the status page's log before the next item begins, so a later death does not lose
+    it. (Not for the quick items of a map, of which one report covers several: that map fails as a whole anyway.)
 """
 
 from __future__ import annotations
@@ -53,7 +53,9 @@ class Runner:
         answer = self._answer
         # How many items one report covers: a chunk, or as many as keep the reports' cost below a hundredth.
         unit = grain or max(1, count // REPORTS)
-        answer.begin(seq, start, began, isolate=bool(flags & ISOLATE), logs=bool(flags & ISOLATE) or unit == 1 or grain > 0)
+        answer.begin(
+            seq, start, began, isolate=bool(flags & ISOLATE), logs=bool(flags & ISOLATE) or unit == 1 or grain > 0
+        )
         if oldest != self._oldest:
             self._forget(oldest)
         body: bytes | bytearray = packet
@@ -167,7 +169,7 @@ class Runner:
         """sys.exit() in a task ends the worker, as it says; that task fails, and what is behind it is returned."""
         if not isinstance(error, SystemExit):
             return False
-        from procflow.errors import WorkerDied  # noqa: PLC0415 - rare, and 30 ms
+        from procflow.errors import WorkerDied
 
         self.exit_code = error.code if isinstance(error.code, int) else 0 if error.code is None else 1
         answer.failure(WorkerDied(task, os.getpid(), self.exit_code, True), items)

@@ -12,7 +12,7 @@ with it, and what it had not begun runs elsewhere. Each write leaves the page va
 
     a packet begins    words 1 to 4, then word 0
     an item is done    its segment, then word 3
-    the log is sent    the pipe, then word 3 = 0, then word 4; the pool drops a log that begins before what it got by pipe
+    the log is sent    the pipe, then word 3 = 0, then word 4; the pool drops a log that begins before what came by pipe
 """
 
 from __future__ import annotations

@@ -1,0 +1,48 @@
+"""The callbacks of a pool's futures: run one after the other, outside every lock."""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+__all__ = ["Callbacks"]
+
+
+class Callbacks:
+    """A queue of what is to be called, and the rule that no two run at once: users of multiprocessing rely on it."""
+
+    def __init__(self) -> None:
+        self._due: deque[Callable[[], object]] = deque()
+        self._runner: int | None = None  # the thread that runs them
+
+    def __bool__(self) -> bool:
+        return bool(self._due)
+
+    def add(self, *callbacks: Callable[[], object]) -> None:
+        """These are due; somebody has to `run` soon."""
+        self._due.extend(callbacks)
+
+    def run(self) -> None:
+        """Run what is due. If another thread is at it, that one goes on with ours.
+
+        If it is this thread (a callback waits for a result whose own callback is due) they run nested, or it would
+        wait for itself.
+        """
+        me = threading.get_ident()
+        if self._runner not in (None, me):
+            return
+        outer, self._runner = self._runner, me
+        try:
+            while self._due:
+                try:
+                    self._due.popleft()()
+                except Exception:
+                    import logging  # rare, and 15 ms
+
+                    logging.getLogger("procflow").exception("a callback raised; the pool goes on")
+        finally:
+            self._runner = outer

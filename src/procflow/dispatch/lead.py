@@ -1,0 +1,231 @@
+"""The lead: which thread polls the engine, and how the others wait.
+
+    leader     the one thread that polls: whoever waits for a result, else the background thread
+    follower   another thread that waits; woken when its own target is done, or when it is to lead
+
+L1  At most one thread leads. A leader that has what it waited for promotes the follower that waits longest.
+L2  The lead is given up before callbacks run, so a callback may wait for other results.
+L3  While something is to come, somebody leads: within a tick of the background thread if nobody waits.
+"""
+
+from __future__ import annotations
+
+import threading
+from time import monotonic
+
+from procflow.dispatch.background import Background
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Protocol
+
+    from procflow.dispatch.callbacks import Callbacks
+    from procflow.dispatch.guard import Guard
+
+    class Target(Protocol):
+        """What a thread can wait for. Whoever sets `_done` wakes `_waiters` after it."""
+
+        _waiters: list[Waiter] | None
+
+        @property
+        def _done(self) -> bool: ...
+
+        def _digest(self) -> None: ...
+
+    class Core(Protocol):
+        """What is led."""
+
+        inline: bool
+
+        def turn(self, timeout: float | None) -> bool: ...
+
+        def wake(self) -> None: ...
+
+        def release(self) -> None: ...
+
+        def terminate(self) -> None: ...
+
+        @property
+        def busy(self) -> bool: ...
+
+        @property
+        def all_gone(self) -> bool: ...
+
+
+__all__ = ["Lead", "Waiter", "remaining"]
+
+
+def remaining(deadline: float | None) -> float | None:
+    """Return the seconds left until `deadline`, at least 0."""
+    return None if deadline is None else max(0.0, deadline - monotonic())
+
+
+class Waiter:
+    """A follower: a lock that is released to wake it."""
+
+    __slots__ = ("lock", "promoted")
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+        self.lock.acquire()
+        self.promoted = False
+
+    def wake(self) -> None:
+        """Wake it; harmless if it is awake."""
+        try:
+            self.lock.release()
+        except RuntimeError:  # woken already
+            pass
+
+
+class Lead:
+    """See the module. `guard` is the pool's lock; it guards what is assigned here as well."""
+
+    def __init__(self, core: Core, guard: Guard, callbacks: Callbacks) -> None:
+        self._core, self._guard, self._callbacks = core, guard, callbacks
+        self._leader: int | None = None  # its thread's ident
+        self._followers: dict[Waiter, None] = {}  # oldest first
+        self._background = Background(self)
+        self.finished = False  # the core is released: nobody will lead again
+        self.taken = 0  # how often a thread that waits took the lead
+
+    @property
+    def busy(self) -> bool:
+        """Whether something is to come."""
+        return not self.finished and self._core.busy
+
+    def wait(self, target: Target, timeout: float | None = None) -> bool:
+        """Wait until the target is done, leading if nobody does; False after `timeout` seconds."""
+        if target._done:
+            return True
+        deadline = None if timeout is None else monotonic() + timeout
+        me = threading.get_ident()
+        while True:
+            waiter: Waiter | None = None
+            with self._guard:
+                if target._done:
+                    return True
+                nested = self._leader == me  # this is user code that was called while leading: it pickles
+                if self._leader is None:
+                    self._leader = me
+                    self.taken += 1
+                elif not nested:
+                    waiter = self._follow(target)
+            if waiter is not None:
+                self._await_turn(waiter, target, remaining(deadline))
+            elif nested:
+                self._lead(target, deadline)
+            else:
+                try:
+                    self._lead(target, deadline)
+                finally:
+                    self._hand_over()
+            if self._callbacks:
+                self._callbacks.run()
+            target._digest()
+            if deadline is not None and monotonic() >= deadline and not target._done:
+                return False
+
+    def _follow(self, target: Target) -> Waiter:
+        """Become a follower. Under the guard."""
+        waiter = Waiter()
+        self._followers[waiter] = None
+        if target._waiters is None:
+            target._waiters = []
+        target._waiters.append(waiter)
+        if self._leader == self._background.ident:
+            self._core.wake()
+        return waiter
+
+    def _await_turn(self, waiter: Waiter, target: Target, timeout: float | None) -> None:
+        try:
+            waiter.lock.acquire(timeout=-1 if timeout is None else timeout)
+        finally:
+            with self._guard:
+                self._followers.pop(waiter, None)
+                if target._waiters is not None and waiter in target._waiters:
+                    target._waiters.remove(waiter)
+                if waiter.promoted and self._leader is None:
+                    self._promote()  # should this one not lead after all; if it does, that one follows again
+
+    def _lead(self, target: Target, deadline: float | None) -> None:
+        """Poll until the target is done, the deadline has passed, callbacks are due, or nobody is left to be polled."""
+        core = self._core
+        while not target._done and not self._callbacks and not core.all_gone:
+            core.turn(remaining(deadline))
+            if target._done:
+                return
+            target._digest()
+            if deadline is not None and monotonic() >= deadline:
+                return
+
+    def _hand_over(self) -> None:
+        """Give the lead up. The last one to do so, when all workers are gone, releases the core."""
+        with self._guard:
+            self._leader = None
+            last = self._core.all_gone and not self.finished
+            if last:
+                self.finished = True
+            self._promote()
+        if last:
+            self._core.release()
+            self._background.end()
+        elif self._guard.torn:
+            self._core.terminate()
+        else:
+            self.watch()
+
+    def _promote(self) -> None:
+        """Wake the follower that waits longest: it will find that nobody leads. Under the guard."""
+        for waiter in self._followers:
+            if not waiter.promoted:
+                waiter.promoted = True
+                waiter.wake()
+                return
+
+    # -- when nobody waits --------------------------------------------------------------------------------------------
+
+    def watch(self) -> None:
+        """Work was accepted, or the lead is free: see to L3."""
+        if self._core.inline:
+            self._run_inline()
+        elif self._background.parked and self.busy:
+            self._background.unpark()
+
+    def _run_inline(self) -> None:
+        """An engine that runs tasks in the caller's thread: run what waits, now, unless another thread is at it."""
+        me = threading.get_ident()
+        with self._guard:
+            nested = self._leader == me  # a task uses its own pool
+            if not self.busy or self._leader not in (None, me):
+                return
+            self._leader = me
+        try:
+            while self._core.busy and self._core.turn(0.0):
+                pass
+        finally:
+            if not nested:
+                self._hand_over()
+        self._callbacks.run()
+
+    def try_lead(self, ident: int, taken: int) -> bool:
+        """The background thread asks for the lead: it gets it if nobody led since `taken` and something is to come."""
+        with self._guard:
+            if self._leader is not None or self.taken != taken or not self.busy:
+                return False
+            self._leader = ident
+            return True
+
+    def lead_in_background(self) -> None:
+        """Poll until a thread comes that waits, callbacks are due, or nothing is to come."""
+        core = self._core
+        try:
+            while core.busy and not self._followers and not self._callbacks and not core.all_gone:
+                core.turn(None)
+        finally:
+            self._hand_over()
+        self._callbacks.run()
+
+    def stop(self) -> None:
+        """End the background thread."""
+        self._background.stop()

@@ -1,0 +1,196 @@
+"""Programs as users write them, run as programs: with and without a main guard, by path, by name, typed in."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import pytest
+from tests.integration.targets_process import runs, wait_gone
+from tests.support import DEADLOCK
+
+UNGUARDED = """
+    import os, sys
+    import procflow
+    print("top", flush=True)
+    class Point:
+        def __init__(self, x): self.x = x
+    def work(answer, point):
+        answer.put((os.getpid(), Point(point.x + 1)))
+    context = procflow.get_context({method!r})
+    queue = context.SimpleQueue()
+    process = context.Process(target=work, args=(queue, Point(1)))
+    process.start()
+    pid, point = queue.get()
+    process.join()
+    print(pid == process.pid, type(point) is Point, point.x, process.exitcode)
+"""
+
+GUARDED = """
+    import os, sys
+    import procflow
+    class Point:
+        def __init__(self, x): self.x = x
+    def work(answer, point):
+        answer.put((os.getpid(), Point(point.x + 1)))
+    if __name__ == "__main__":
+        context = procflow.get_context({method!r})
+        queue = context.SimpleQueue()
+        process = context.Process(target=work, args=(queue, Point(1)))
+        process.start()
+        pid, point = queue.get()
+        process.join()
+        print(pid == process.pid, type(point) is Point, point.x, process.exitcode)
+"""
+
+EXPECTED = "True True 2 0"
+
+
+def python(*arguments: str, stdin: str | None = None, cwd: Path | None = None) -> list[str]:
+    result = subprocess.run(
+        [sys.executable, *arguments],
+        input=stdin,
+        capture_output=True,
+        text=True,
+        timeout=DEADLOCK,
+        cwd=cwd,
+        check=False,
+    )
+    assert (result.returncode, result.stderr) == (0, "")
+    return result.stdout.splitlines()
+
+
+def source(text: str, method: str) -> str:
+    return textwrap.dedent(text).format(method=method)
+
+
+@pytest.mark.parametrize("text", [GUARDED, UNGUARDED], ids=["guarded", "unguarded"])
+def test_a_script_with_or_without_main_guard(method: str, text: str, tmp_path: Path) -> None:
+    script = tmp_path / "script.py"
+    script.write_text(source(text, method))
+    output = python(str(script))
+    assert output[-1] == EXPECTED
+    # The replay prints too: a line at the most, up to the first start().
+    assert output[:-1] in ([], ["top"], ["top", "top"])
+
+
+@pytest.mark.parametrize("text", [GUARDED, UNGUARDED], ids=["guarded", "unguarded"])
+def test_python_dash_m_package_and_module(method: str, text: str, tmp_path: Path) -> None:
+    package = tmp_path / "package"
+    package.mkdir()
+    (package / "__init__.py").write_text("")
+    (package / "__main__.py").write_text(source(text, method))
+    (package / "module.py").write_text("from . import __name__ as relative\n" + source(text, method))
+    assert python("-m", "package", cwd=tmp_path)[-1] == EXPECTED
+    assert python("-m", "package.module", cwd=tmp_path)[-1] == EXPECTED
+
+
+def test_a_directory_as_a_program(method: str, tmp_path: Path) -> None:
+    (tmp_path / "__main__.py").write_text(source(GUARDED, method))
+    assert python(str(tmp_path))[-1] == EXPECTED
+
+
+def test_a_zip_application(method: str, tmp_path: Path) -> None:
+    import zipapp
+
+    app = tmp_path / "app"
+    app.mkdir()
+    (app / "__main__.py").write_text(source(GUARDED, method))
+    zipapp.create_archive(app, tmp_path / "app.pyz")
+    assert python(str(tmp_path / "app.pyz"))[-1] == EXPECTED
+
+
+def test_python_dash_c_and_standard_input(method: str) -> None:
+    assert python("-c", source(UNGUARDED, method))[-1] == EXPECTED
+    assert python("-", stdin=source(UNGUARDED, method))[-1] == EXPECTED
+
+
+def test_the_script_is_not_run_again_when_no_name_of_it_is_needed(method: str, tmp_path: Path) -> None:
+    script = tmp_path / "script.py"
+    script.write_text(
+        source(
+            """
+            import time, procflow
+            print("top", flush=True)
+            process = procflow.get_context({method!r}).Process(target=time.sleep, args=(0,))
+            process.start()
+            process.join()
+            print(process.exitcode)
+            """,
+            method,
+        )
+    )
+    assert python(str(script)) == ["top", "0"]
+
+
+def test_an_unguarded_script_that_also_uses_multiprocessing_does_not_fork_for_ever(tmp_path: Path) -> None:
+    script = tmp_path / "script.py"
+    script.write_text(
+        source(
+            """
+            import multiprocessing, procflow, time, sys
+            def work(): pass
+            if len(sys.argv) > 9: pass
+            other = multiprocessing.get_context("fork").Process(target=time.sleep, args=(0,))
+            other.start(); other.join()
+            print("one", flush=True)
+            process = procflow.get_context("spawn").Process(target=work)
+            process.start(); process.join()
+            """,
+            "spawn",
+        )
+    )
+    command = [sys.executable, str(script)]
+    result = subprocess.run(command, capture_output=True, text=True, timeout=DEADLOCK, check=False)
+    assert result.stdout.splitlines().count("one") <= 2
+
+
+def test_a_daemonic_process_does_not_outlive_a_killed_parent_and_another_does(method: str, tmp_path: Path) -> None:
+    script = tmp_path / "script.py"
+    script.write_text(
+        source(
+            """
+            import os, signal, time, procflow
+            if __name__ == "__main__":
+                context = procflow.get_context({method!r})
+                daemon = context.Process(target=time.sleep, args=(600,), daemon=True)
+                other = context.Process(target=time.sleep, args=(600,))
+                daemon.start(); other.start()
+                print(daemon.pid, other.pid, flush=True)
+                os.kill(os.getpid(), signal.SIGKILL)
+            """,
+            method,
+        )
+    )
+    with open(tmp_path / "out", "w+") as out:
+        subprocess.run([sys.executable, str(script)], stdout=out, stderr=out, timeout=DEADLOCK, check=False)
+        out.seek(0)
+        daemon, other = map(int, out.read().split())
+    try:
+        wait_gone([daemon])
+        assert runs(other)
+    finally:
+        os.kill(other, 9)
+
+
+def test_preloaded_modules_are_imported_already_in_the_child(tmp_path: Path) -> None:
+    script = tmp_path / "script.py"
+    script.write_text(
+        source(
+            """
+            import sys, procflow
+            def work():
+                print("colorsys" in sys.modules, flush=True)
+            if __name__ == "__main__":
+                context = procflow.get_context("forkserver")
+                context.set_forkserver_preload(["colorsys", "no.such.module"])
+                process = context.Process(target=work)
+                process.start(); process.join()
+            """,
+            "",
+        )
+    )
+    assert python(str(script)) == ["True"]

@@ -1,0 +1,419 @@
+"""Hypothesis plays engine and driver over the scheduler: every order of events that real workers can bring about.
+
+The model knows what the scheduler can't: what each worker really has read, begun and finished. So it can demand that
+
+M1  no item begins twice, and each is resolved exactly once: answered, lost, unstartable, cancelled, refused or returned
+    by `terminate`;
+M2  what is reported lost is at most the chunks that the dead worker's status page names, and what it ran unreported;
+M3  a worker begins at most `maxtasksperchild` chunks;
+M4  `finished` comes once for each closed job, after its last item;
+M5  when the engine does its part, everything ends: all items resolved, all jobs finished, all workers gone.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+
+from procflow.scheduling.scheduler import Job, Packet, Scheduler
+
+if TYPE_CHECKING:
+    from procflow.scheduling.scheduler import Cause, Command
+
+STEPS = 1000  # more than a pool of this size can need to come to rest
+CAUSE: Cause = (4711, -9, "")
+
+numbers = st.integers(0, 10_000)
+
+
+@dataclass
+class Work:
+    """A job, and which of its items were ever begun and how often each was resolved."""
+
+    state: Job
+    isolate: bool
+    begun: set[int] = field(default_factory=set)
+    resolved: dict[int, str] = field(default_factory=dict)
+    finished: bool = False
+
+
+@dataclass
+class Process:
+    """A worker process: its pipes, its status page, and where it is."""
+
+    id: int
+    ready: bool = False
+    retired: bool = False
+    pipe: list[Packet] = field(default_factory=list)  # written, unread
+    outbox: list[tuple[str, int, int, bool]] = field(default_factory=list)  # written by the worker, unread by the pool
+    running: Packet | None = None
+    begun: int = 0  # page
+    item: int | None = None  # page
+    width: int = 1  # page
+    place: int = 0  # first item that is not done
+    written: int = 0  # first item whose result is not in the outbox
+    unit: int = 1
+    chunks: int = 0
+
+    @property
+    def between(self) -> bool:
+        """Whether it runs no item at this moment."""
+        return self.item is None or self.place > self.item
+
+    @property
+    def can_go_on(self) -> bool:
+        """Whether it can begin an item of the packet that it runs."""
+        return self.running is not None and self.between and self.place < self.running.stop
+
+
+class SchedulerMachine(RuleBasedStateMachine):
+    scheduler: Scheduler
+
+    @initialize(
+        processes=st.integers(1, 3),
+        limit=st.none() | st.integers(1, 4),
+        window=st.integers(1, 3),
+        most=st.sampled_from([1, 3, 65_536]),
+    )
+    def open(self, processes: int, limit: int | None, window: int, most: int) -> None:
+        self.scheduler = Scheduler(processes, limit, window, most)
+        self.limit = limit
+        self.works: dict[int, Work] = {}
+        self.processes: dict[int, Process] = {}
+        self.to_start: list[int] = []
+        self.to_encode: list[Packet] = []
+        self.retiring: set[int] = set()
+        self.closed = self.terminated = False
+        self.scheduler.open()
+        self.take()
+
+    @invariant()
+    def the_invariants_hold(self) -> None:
+        if hasattr(self, "scheduler"):
+            self.scheduler.check()
+
+    # -- jobs -----------------------------------------------------------------------------------------------------------
+
+    @precondition(lambda self: not self.closed)
+    @rule(count=st.integers(0, 40), grain=st.integers(1, 4), adaptive=st.booleans(), lazy=st.booleans(), isolate=st.booleans())
+    def add_job(self, count: int, grain: int, adaptive: bool, lazy: bool, isolate: bool) -> None:
+        number = len(self.works) + 1
+        state = self.scheduler.add_job(number, grain=1 if adaptive else grain, adaptive=adaptive, lazy=lazy)
+        self.works[number] = Work(state, isolate or lazy)
+        if not lazy:
+            if count:
+                self.scheduler.add_items(state, count)
+            self.scheduler.close_job(state)
+
+    @precondition(lambda self: self.open_works())
+    @rule(pick=numbers, chunks=st.integers(1, 10))
+    def add_items(self, pick: int, chunks: int) -> None:
+        work = self.pick(self.open_works(), pick)
+        self.scheduler.add_items(work.state, chunks * work.state.grain)
+
+    @precondition(lambda self: self.open_works())
+    @rule(pick=numbers, rest=st.integers(0, 3))
+    def close_job(self, pick: int, rest: int) -> None:
+        work = self.pick(self.open_works(), pick)
+        if rest:
+            self.scheduler.add_items(work.state, min(rest, work.state.grain))  # the last chunk may be short
+        self.scheduler.close_job(work.state)
+
+    @precondition(lambda self: self.works and not self.terminated)
+    @rule(pick=numbers, start=st.integers(0, 40), count=st.integers(1, 40))
+    def cancel(self, pick: int, start: int, count: int) -> None:
+        work = self.pick(list(self.works.values()), pick)
+        state = work.state
+        stop = start + count
+        if state.grain > 1:
+            start, stop = 0, state.added
+        waiting = self.waiting(state, start, stop)
+        for item in waiting:
+            self.resolve(work, item, "cancelled")
+        assert self.scheduler.cancel(state, start, stop) == len(waiting)
+        assert not self.waiting(state, start, stop)
+
+    @precondition(lambda self: not self.closed)
+    @rule()
+    def close(self) -> None:
+        self.closed = True
+        self.scheduler.close()
+
+    @precondition(lambda self: not self.terminated and len(self.works) > 2)
+    @rule(sure=st.integers(0, 3))
+    def terminate(self, sure: int) -> None:
+        if sure:  # it ends the run: let most runs get on
+            return
+        self.closed = self.terminated = True
+        for job, start, stop in self.scheduler.terminate():
+            for item in range(start, stop):
+                self.resolve(self.works[job.id], item, "terminated")
+
+    # -- commands: in any order, at any time ------------------------------------------------------------------------------
+
+    @rule()
+    def take(self) -> None:
+        for command in self.scheduler.take():
+            self.note(command)
+
+    def note(self, command: Command) -> None:
+        if command[0] == "start":
+            self.to_start.append(command[1])
+        elif command[0] == "encode":
+            assert command[1].start < command[1].stop
+            self.to_encode.append(command[1])
+        elif command[0] == "take_back":
+            self.take_back(command[1])
+        elif command[0] == "retire":
+            assert command[1] not in self.retiring, "retired twice"
+            self.retiring.add(command[1])
+            if command[1] in self.processes:
+                self.processes[command[1]].retired = True
+        elif command[0] == "finished":
+            work = self.works[command[1]]
+            assert work.state.closed  # M4
+            assert not work.finished  # M4
+            assert len(work.resolved) == work.state.added  # M4
+            work.finished = True
+        else:
+            reason, number, start, stop = command[:4]
+            for item in range(start, stop):
+                self.resolve(self.works[number], item, reason)
+
+    def take_back(self, number: int) -> None:
+        process = self.processes.get(number)
+        packet = process.pipe.pop(0) if process and process.pipe and not process.retired else None
+        self.scheduler.taken_back(number, packet.seq if packet else None)
+
+    @precondition(lambda self: self.to_start)
+    @rule(pick=numbers, fails=st.booleans())
+    def start(self, pick: int, fails: bool) -> None:
+        number = self.to_start.pop(pick % len(self.to_start))
+        if fails:
+            self.scheduler.worker_gone(number, cause=CAUSE)
+        else:
+            self.processes[number] = Process(number, retired=number in self.retiring)
+        self.take()
+
+    @precondition(lambda self: self.to_encode)
+    @rule(pick=numbers, refused=st.sampled_from([False, False, False, True]))
+    def encode(self, pick: int, refused: bool) -> None:
+        packet = self.to_encode.pop(pick % len(self.to_encode))
+        if refused:
+            self.refuse(packet)
+        elif self.scheduler.encoded(packet):
+            self.processes[packet.worker].pipe.append(packet)
+        self.take()
+
+    def refuse(self, packet: Packet) -> None:
+        if packet.stop - packet.start > packet.job.grain:
+            self.scheduler.split(packet)
+        elif self.scheduler.encoded(packet):
+            for item in range(packet.start, packet.stop):
+                self.resolve(self.works[packet.job.id], item, "refused")
+            self.scheduler.unencodable(packet)
+
+    @precondition(lambda self: self.to_encode)
+    @rule(pick=numbers)
+    def find_the_pipe_full(self, pick: int) -> None:
+        packet = self.pick(self.to_encode, pick)
+        process = self.processes.get(packet.worker)
+        if process is not None and process.pipe:
+            self.to_encode.remove(packet)
+            if self.scheduler.encoded(packet):
+                self.scheduler.unsent(packet)
+        self.take()
+
+    # -- workers ----------------------------------------------------------------------------------------------------------
+
+    @precondition(lambda self: self.where(lambda p: not p.ready))
+    @rule(pick=numbers)
+    def become_ready(self, pick: int) -> None:
+        process = self.pick(self.where(lambda p: not p.ready), pick)
+        process.ready = True
+        self.scheduler.worker_ready(process.id)
+
+    @precondition(lambda self: self.where(lambda p: p.ready and p.running is None and p.pipe))
+    @rule(pick=numbers, unit=st.integers(1, 3))
+    def begin_a_packet(self, pick: int, unit: int) -> None:
+        process = self.pick(self.where(lambda p: p.ready and p.running is None and p.pipe), pick)
+        process.running = packet = process.pipe.pop(0)
+        process.begun, process.item = packet.seq, None
+        process.place = process.written = packet.start
+        process.unit = unit if packet.job.adaptive else packet.job.grain
+
+    @precondition(lambda self: self.where(lambda p: p.can_go_on))
+    @rule(pick=numbers)
+    def begin_an_item(self, pick: int) -> None:
+        process = self.pick(self.where(lambda p: p.can_go_on), pick)
+        packet = process.running
+        process.item, process.width = process.place, min(process.unit, packet.stop - process.place)
+        work = self.works[packet.job.id]
+        items = set(range(process.item, process.item + process.width))
+        assert not items & work.begun, "an item begins for the second time"  # M1
+        assert not items & work.resolved.keys(), "an item begins that is resolved"  # M1
+        work.begun |= items
+        process.chunks += -(-process.width // packet.job.grain)
+        assert self.limit is None or process.chunks <= self.limit  # M3
+
+    @precondition(lambda self: self.where(lambda p: p.running and not p.between))
+    @rule(pick=numbers, failing=st.integers(0, 3))
+    def end_an_item(self, pick: int, failing: int) -> None:
+        process = self.pick(self.where(lambda p: p.running and not p.between), pick)
+        packet = process.running
+        done = process.width
+        if packet.job.adaptive and failing < done:  # it failed: what stands behind it in the unit begins later
+            done = failing + 1
+            self.works[packet.job.id].begun -= set(range(process.item + done, process.item + process.width))
+        process.place = process.item + done
+
+    @precondition(lambda self: self.where(lambda p: p.running and p.between))
+    @rule(pick=numbers, final=st.booleans())
+    def write_an_answer(self, pick: int, final: bool) -> None:
+        """The rest of a final answer, if any, is handed back."""
+        process = self.pick(self.where(lambda p: p.running and p.between), pick)
+        packet = process.running
+        final = (final and process.item is not None) or process.place == packet.stop
+        if not final and process.written == process.place:
+            return
+        process.outbox.append(("answer", packet.seq, process.place - process.written, final))
+        process.written = process.place
+        if final:
+            process.running = process.item = None
+
+    @precondition(lambda self: self.where(lambda p: p.running and p.item is None))
+    @rule(pick=numbers)
+    def find_that_it_does_not_unpickle(self, pick: int) -> None:
+        process = self.pick(self.where(lambda p: p.running and p.item is None), pick)
+        packet = process.running
+        if packet.stop - packet.start > packet.job.grain:
+            process.outbox.append(("split", packet.seq, 0, True))
+        else:
+            self.works[packet.job.id].begun |= set(range(packet.start, packet.stop))
+            process.outbox.append(("answer", packet.seq, packet.stop - packet.start, True))
+        process.running = None
+
+    @precondition(lambda self: self.where(lambda p: p.outbox))
+    @rule(pick=numbers, seconds=st.sampled_from([0.0, 1e-6, 1e-3, 1.0]))
+    def read(self, pick: int, seconds: float) -> None:
+        self.read_one(self.pick(self.where(lambda p: p.outbox), pick), seconds)
+
+    @precondition(lambda self: self.processes)
+    @rule(pick=numbers)
+    def die(self, pick: int) -> None:
+        self.end(self.pick(list(self.processes.values()), pick))
+
+    # -- what the rules are made of ---------------------------------------------------------------------------------------
+
+    def read_one(self, process: Process, seconds: float) -> None:
+        kind, seq, count, final = process.outbox.pop(0)
+        if self.terminated:
+            return
+        packet = self.scheduler.workers[process.id].inflight[seq]
+        if kind == "split":
+            self.scheduler.split(packet)
+        else:
+            for item in range(packet.done, packet.done + count):
+                self.resolve(self.works[packet.job.id], item, "answered")
+            self.scheduler.answered(process.id, seq, count, seconds, final)
+
+    def end(self, process: Process) -> None:
+        """The process is dead: read what it wrote, then its log, then report it."""
+        del self.processes[process.id]
+        while process.outbox:
+            self.read_one(process, 1e-3)
+        packet = process.running
+        may_be_lost = range(0)
+        if packet is not None and not self.terminated:
+            work = self.works[packet.job.id]
+            logs = work.isolate or process.unit == 1 or not packet.job.adaptive
+            if logs and process.place > process.written:
+                for item in range(process.written, process.place):
+                    self.resolve(work, item, "answered")
+                self.scheduler.answered(process.id, packet.seq, process.place - process.written, 0.0, False)
+            end = packet.stop if process.item is None else min(packet.stop, process.item + process.width)
+            may_be_lost = range(packet.done, end)
+        self.scheduler.worker_gone(process.id, process.begun, process.item, process.width, CAUSE)
+        for command in self.scheduler.take():
+            if command[0] == "lost":
+                assert packet is not None  # M2
+                assert command[1] == packet.job.id  # M2
+                assert command[2] in may_be_lost and command[3] - 1 in may_be_lost, (command, may_be_lost)  # M2
+            self.note(command)
+
+    def resolve(self, work: Work, item: int, how: str) -> None:
+        assert item not in work.resolved, (how, item, work.resolved[item])  # M1
+        assert 0 <= item < work.state.added
+        if how in ("cancelled", "unstartable", "refused"):
+            assert item not in work.begun, how
+        work.resolved[item] = how
+
+    def waiting(self, state: Job, start: int, stop: int) -> list[int]:
+        spans = [(a, b) for job, a, b, _ in self.scheduler.ready if job == state.id]
+        return [item for a, b in spans for item in range(max(a, start), min(b, stop))]
+
+    def open_works(self) -> list[Work]:
+        if self.terminated:
+            return []
+        return [work for work in self.works.values() if not work.state.closed]
+
+    def where(self, fact: object) -> list[Process]:
+        return [process for process in self.processes.values() if fact(process)]  # type: ignore[operator]
+
+    @staticmethod
+    def pick(among: list, number: int):  # type: ignore[no-untyped-def, type-arg]
+        return among[number % len(among)]
+
+    # -- the end ----------------------------------------------------------------------------------------------------------
+
+    def teardown(self) -> None:
+        if not hasattr(self, "scheduler"):
+            return
+        for work in self.open_works():
+            self.scheduler.close_job(work.state)
+        if not self.closed:
+            self.close()
+        for _ in range(STEPS):
+            self.scheduler.check()
+            if not self.advance():
+                break
+        for work in self.works.values():
+            assert len(work.resolved) == work.state.added, work  # M5
+            assert work.finished or self.terminated, work  # M5
+        assert not self.scheduler.workers  # M5
+        assert not self.scheduler.busy  # M5
+
+    def advance(self) -> bool:
+        """Do what an engine does; return whether there was anything to do."""
+        self.take()
+        if self.to_start:
+            self.start(0, False)
+        elif self.to_encode:
+            self.encode(0, False)
+        elif waiting := self.where(lambda p: p.outbox):
+            self.read_one(waiting[0], 1e-3)
+        elif self.where(lambda p: not p.ready):
+            self.become_ready(0)
+        elif ended := self.where(lambda p: (p.retired and not p.running and not p.pipe) or self.terminated):
+            self.end(ended[0])
+        elif self.where(lambda p: p.can_go_on):
+            self.begin_an_item(0)
+        elif self.where(lambda p: p.running and not p.between):
+            self.end_an_item(0, 3)
+        elif self.where(lambda p: p.running):
+            self.write_an_answer(0, True)
+        elif self.where(lambda p: p.pipe):
+            self.begin_a_packet(0, 1)
+        else:
+            return bool(self.scheduler.take())
+        return True
+
+
+SchedulerMachine.TestCase.settings = settings(
+    max_examples=150, stateful_step_count=60, deadline=None, suppress_health_check=list(HealthCheck)
+)
+TestScheduler = SchedulerMachine.TestCase
