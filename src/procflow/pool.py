@@ -7,6 +7,7 @@ import os
 import warnings
 import weakref
 
+from procflow.cpu import cpu_count
 from procflow.dispatch.dispatcher import Dispatcher
 from procflow.dispatch.future import Future
 from procflow.dispatch.stream import Feeder, ResultIterator, StreamJob, sequence_refill
@@ -75,8 +76,6 @@ class Pool:
         stop_replay()
         self._dispatcher: Dispatcher | None = None
         if processes is None:
-            from procflow.cpu import cpu_count
-
             processes = cpu_count()
         if processes < 1:
             raise ValueError(f"processes must be at least 1, not {processes}")
@@ -84,7 +83,7 @@ class Pool:
         if initializer is not None and not callable(initializer):
             raise TypeError(f"initializer must be callable, not {type(initializer).__name__}")
         self._processes = processes
-        made = _make_engine(engine, context, initializer, tuple(initargs))
+        made = _make_engine(engine, context, processes, initializer, tuple(initargs))
         if made.inline:
             processes, maxtasksperchild = 1, None
         self._dispatcher = Dispatcher(made, processes, maxtasksperchild)
@@ -320,7 +319,11 @@ class Pool:
 
 
 def _make_engine(
-    engine: str, context: BaseContext | None, initializer: Callable[..., object] | None, initargs: tuple[object, ...]
+    engine: str,
+    context: BaseContext | None,
+    processes: int,
+    initializer: Callable[..., object] | None,
+    initargs: tuple[object, ...],
 ) -> Engine:
     if engine == "serial":
         return SerialEngine(initializer, initargs)
@@ -334,7 +337,8 @@ def _make_engine(
         context = get_context()
     portable = os.environ.get("PROCFLOW_PORTABLE", "") not in ("", "0")
     method: str = context.get_start_method()
-    return LocalEngine(method, initializer, initargs, portable=portable)
+    eager = processes <= cpu_count()
+    return LocalEngine(method, initializer, initargs, eager=eager, portable=portable)
 
 
 def _check_allowance(maxtasksperchild: object) -> None:

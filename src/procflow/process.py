@@ -13,6 +13,7 @@ Import-light: every spawned child imports this.
 from __future__ import annotations
 
 import os
+import sys
 from multiprocessing import process as _stdlib
 
 from procflow.start import child
@@ -93,7 +94,12 @@ class Process(_stdlib.BaseProcess):
                 f"daemonic processes are not allowed to have children, and {current.name!r} is one: it can't start "
                 f"{self.name!r}. Start {current.name!r} with daemon=False, or use a Pool: its workers may have children"
             )
+        given = dict(vars(self))  # start() drops the target and its arguments
         super().start()
+        connection = sys.modules.get("procflow.connection")
+        if connection is not None:  # Connections among them: their other ends see EOF when this process dies
+            inherits = self._started("watched").method == "fork"
+            connection.note_launch(self._popen, connection.connections_in(given, inherited=inherits))
 
     def join(self, timeout: float | None = None) -> None:
         """Wait until the process has ended, at most `timeout` seconds; `exitcode` tells whether it has."""
@@ -151,6 +157,9 @@ class Process(_stdlib.BaseProcess):
         # In the child. A process of a fixed method has that as its default method, as under multiprocessing.
         if self._start_method is not None:
             child.adopt_start_method(self._start_method)
+        connection = sys.modules.get("procflow.connection")
+        if child.forked and connection is not None:  # copies that came with the fork would hide the ends' closing
+            connection.close_unpassed_ends(connection.connections_in(vars(self), inherited=True))
         base: Any = super()  # the stubs have only what is documented
         code: int = base._bootstrap(parent_sentinel)
         return code

@@ -22,9 +22,12 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from procflow.scheduling.scheduler import Job, Packet, Scheduler
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from procflow.scheduling.scheduler import Cause, Command
 
-STEPS = 1000  # more than a pool of this size can need to come to rest
+JOBS = 4  # few: each run is then far enough from its beginning to be interesting
+STEPS = 5000  # more than so few jobs can need to come to rest
 CAUSE: Cause = (4711, -9, "")
 
 numbers = st.integers(0, 10_000)
@@ -78,8 +81,20 @@ class SchedulerMachine(RuleBasedStateMachine):
         limit=st.none() | st.integers(1, 4),
         window=st.integers(1, 3),
         most=st.sampled_from([1, 3, 65_536]),
+        started=st.sampled_from([True, True, True, False]),
+        adaptive=st.booleans(),
+        isolate=st.booleans(),
     )
-    def open(self, processes: int, limit: int | None, window: int, most: int) -> None:
+    def open(
+        self,
+        processes: int,
+        limit: int | None,
+        window: int,
+        most: int,
+        started: bool,
+        adaptive: bool,
+        isolate: bool,
+    ) -> None:
         self.scheduler = Scheduler(processes, limit, window, most)
         self.limit = limit
         self.works: dict[int, Work] = {}
@@ -90,6 +105,11 @@ class SchedulerMachine(RuleBasedStateMachine):
         self.closed = self.terminated = False
         self.scheduler.open()
         self.take()
+        if started:
+            for number in range(processes):
+                self.start(0, False)
+                self.become_ready(number)
+            self.add_job(60, 2, adaptive, False, isolate)
 
     @invariant()
     def the_invariants_hold(self) -> None:
@@ -98,19 +118,19 @@ class SchedulerMachine(RuleBasedStateMachine):
 
     # -- jobs -----------------------------------------------------------------------------------------------------------
 
-    @precondition(lambda self: not self.closed)
-    @rule(count=st.integers(0, 40), grain=st.integers(1, 4), adaptive=st.booleans(), lazy=st.booleans(), isolate=st.booleans())
+    @precondition(lambda self: not self.closed and len(self.works) < JOBS)
+    @rule(count=st.integers(0, 60), grain=st.integers(1, 4), adaptive=st.booleans(), lazy=st.booleans(), isolate=st.booleans())
     def add_job(self, count: int, grain: int, adaptive: bool, lazy: bool, isolate: bool) -> None:
         number = len(self.works) + 1
         state = self.scheduler.add_job(number, grain=1 if adaptive else grain, adaptive=adaptive, lazy=lazy)
         self.works[number] = Work(state, isolate or lazy)
+        if count:
+            self.scheduler.add_items(state, count - count % state.grain if lazy else count)
         if not lazy:
-            if count:
-                self.scheduler.add_items(state, count)
             self.scheduler.close_job(state)
 
     @precondition(lambda self: self.open_works())
-    @rule(pick=numbers, chunks=st.integers(1, 10))
+    @rule(pick=numbers, chunks=st.integers(1, 5))
     def add_items(self, pick: int, chunks: int) -> None:
         work = self.pick(self.open_works(), pick)
         self.scheduler.add_items(work.state, chunks * work.state.grain)
@@ -124,7 +144,7 @@ class SchedulerMachine(RuleBasedStateMachine):
         self.scheduler.close_job(work.state)
 
     @precondition(lambda self: self.works and not self.terminated)
-    @rule(pick=numbers, start=st.integers(0, 40), count=st.integers(1, 40))
+    @rule(pick=numbers, start=st.integers(0, 20), count=st.integers(1, 20))
     def cancel(self, pick: int, start: int, count: int) -> None:
         work = self.pick(list(self.works.values()), pick)
         state = work.state
@@ -137,7 +157,7 @@ class SchedulerMachine(RuleBasedStateMachine):
         assert self.scheduler.cancel(state, start, stop) == len(waiting)
         assert not self.waiting(state, start, stop)
 
-    @precondition(lambda self: not self.closed)
+    @precondition(lambda self: not self.closed and len(self.works) > 1)
     @rule()
     def close(self) -> None:
         self.closed = True
@@ -255,7 +275,7 @@ class SchedulerMachine(RuleBasedStateMachine):
         work = self.works[packet.job.id]
         items = set(range(process.item, process.item + process.width))
         assert not items & work.begun, "an item begins for the second time"  # M1
-        assert not items & work.resolved.keys(), "an item begins that is resolved"  # M1
+        assert self.terminated or not items & work.resolved.keys(), "an item begins that is resolved"  # M1
         work.begun |= items
         process.chunks += -(-process.width // packet.job.grain)
         assert self.limit is None or process.chunks <= self.limit  # M3
@@ -305,7 +325,18 @@ class SchedulerMachine(RuleBasedStateMachine):
     @precondition(lambda self: self.processes)
     @rule(pick=numbers)
     def die(self, pick: int) -> None:
-        self.end(self.pick(list(self.processes.values()), pick))
+        running = self.where(lambda p: p.running)
+        self.end(self.pick(running if running and pick % 4 else list(self.processes.values()), pick))
+
+    @rule(picks=st.lists(numbers, min_size=5, max_size=30))
+    def go_on(self, picks: list[int]) -> None:
+        """Nothing special happens for a while: runs get far only if most of their steps are of this kind."""
+        for pick in picks:
+            self.take()
+            steps = self.possible_steps()
+            if steps:
+                self.pick(steps, pick)(pick // 100)
+            self.scheduler.check()
 
     # -- what the rules are made of ---------------------------------------------------------------------------------------
 
@@ -379,38 +410,38 @@ class SchedulerMachine(RuleBasedStateMachine):
             self.close()
         for _ in range(STEPS):
             self.scheduler.check()
-            if not self.advance():
+            self.take()
+            steps = self.possible_steps()
+            if not steps:
                 break
+            steps[-1](0)
         for work in self.works.values():
             assert len(work.resolved) == work.state.added, work  # M5
             assert work.finished or self.terminated, work  # M5
         assert not self.scheduler.workers  # M5
         assert not self.scheduler.busy  # M5
 
-    def advance(self) -> bool:
-        """Do what an engine does; return whether there was anything to do."""
-        self.take()
+    def possible_steps(self) -> list[Callable[[int], object]]:
+        """Return what an engine in good health can do now."""
+        found: list[Callable[[int], object]] = []
         if self.to_start:
-            self.start(0, False)
-        elif self.to_encode:
-            self.encode(0, False)
-        elif waiting := self.where(lambda p: p.outbox):
-            self.read_one(waiting[0], 1e-3)
-        elif self.where(lambda p: not p.ready):
-            self.become_ready(0)
-        elif ended := self.where(lambda p: (p.retired and not p.running and not p.pipe) or self.terminated):
-            self.end(ended[0])
-        elif self.where(lambda p: p.can_go_on):
-            self.begin_an_item(0)
-        elif self.where(lambda p: p.running and not p.between):
-            self.end_an_item(0, 3)
-        elif self.where(lambda p: p.running):
-            self.write_an_answer(0, True)
-        elif self.where(lambda p: p.pipe):
-            self.begin_a_packet(0, 1)
-        else:
-            return bool(self.scheduler.take())
-        return True
+            found.append(lambda pick: self.start(pick, False))
+        if self.to_encode:
+            found.append(lambda pick: self.encode(pick, False))
+        steps: list[tuple[Callable[[Process], object], Callable[[int], object]]] = [
+            (lambda p: p.outbox, lambda pick: self.read(pick, 1e-5)),
+            (lambda p: not p.ready, self.become_ready),
+            (lambda p: p.ready and not p.running and p.pipe, lambda pick: self.begin_a_packet(pick, 1 + pick % 3)),
+            (lambda p: p.can_go_on, self.begin_an_item),
+            (lambda p: p.running and not p.between, lambda pick: self.end_an_item(pick, 3)),
+            (lambda p: p.running and p.between and p.place > p.written, lambda pick: self.write_an_answer(pick, False)),
+            (lambda p: p.running and p.between and p.place == p.running.stop, lambda pick: self.write_an_answer(pick, True)),
+            (self.may_end, lambda pick: self.end(self.pick(self.where(self.may_end), pick))),
+        ]
+        return found + [step for fact, step in steps if self.where(fact)]
+
+    def may_end(self, process: Process) -> bool:
+        return self.terminated or (process.retired and process.ready and not process.running and not process.pipe)
 
 
 SchedulerMachine.TestCase.settings = settings(

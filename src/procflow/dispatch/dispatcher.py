@@ -12,7 +12,6 @@ from __future__ import annotations
 import itertools
 import os
 import sys
-from collections import deque
 
 from procflow.dispatch.callbacks import Callbacks
 from procflow.dispatch.future import Future
@@ -53,7 +52,7 @@ class Dispatcher:
         self._numbers = itertools.count(1)
         self._jobs: dict[int, CallsJob | MapJob | StreamJob] = {}
         self._feeding: set[StreamJob] = set()  # streams whose input is being read now
-        self._put_back: deque[Command] = deque()  # D2
+        self._put_back: list[Command] = []  # D2
         self._closed = self._terminated = False
         job = self._scheduler.add_job(next(self._numbers))
         self._calls = self._jobs[job.id] = CallsJob(job)
@@ -79,15 +78,18 @@ class Dispatcher:
             made = future or Future(self, calls, 0)
             self._fail(made, _not_picklable(f"the call of {function!r}", refusal))
             return made
-        with self._guard:
-            index = calls.state.added
-            if future is None:
-                future = Future(self, calls, index)
-            else:
-                future._index = index
-            calls.add(index, packed, future)
-            self._scheduler.add_items(calls.state, 1)
-        self._perform()
+        if future is None:
+            future = Future(self, calls, 0)
+        state = calls.state
+        try:
+            with self._guard.lock:
+                index = future._index = state.added
+                calls.add(index, packed, future)
+                self._scheduler.add_items(state, 1)
+            self._perform()
+        except BaseException:
+            self._guard.torn = True
+            raise
         self._lead.watch()
         return future
 
@@ -277,7 +279,7 @@ class Dispatcher:
         if not reports and not self._feeding:
             return False
         deliveries: list[tuple[int, int, int, int, object]] = []
-        with self._guard:
+        with self._guard.lock:
             for report in reports:
                 self._absorb(report, deliveries)
             for job in list(self._feeding):
@@ -314,24 +316,25 @@ class Dispatcher:
 
     def _perform(self) -> None:
         """Carry out the scheduler's commands until there are none."""
-        while True:
-            with self._guard:
-                commands: deque[Command] = deque(self._put_back)
-                self._put_back.clear()
-                commands.extend(self._scheduler.take())
+        scheduler = self._scheduler
+        while scheduler.commands or self._put_back:  # a look without the lock: who adds a command comes here after it
+            with self._guard.lock:
+                commands = self._put_back + scheduler.take()
+                self._put_back = []
                 for command in commands:
                     if command[0] == "retire":
                         self._engine.retire(command[1])
                     elif command[0] == "take_back":
-                        self._scheduler.taken_back(command[1], self._engine.take_back(command[1]))
-            if not commands:
-                return
+                        scheduler.taken_back(command[1], self._engine.take_back(command[1]))
+            done = 0
             try:
-                while commands:
-                    self._perform_one(commands[0])
-                    commands.popleft()
-            finally:
-                self._put_back.extend(commands)
+                for command in commands:
+                    self._perform_one(command)
+                    done += 1
+            except BaseException:
+                with self._guard:
+                    self._put_back += commands[done:]
+                raise
 
     def _perform_one(self, command: Command) -> None:
         """Carry out one command. It may be carried out again from the beginning if it was interrupted."""
@@ -376,7 +379,7 @@ class Dispatcher:
         except Exception as refusal:  # noqa: BLE001 - the user's own reductions: anything may be raised
             self._refuse(work, packet, refusal)
             return
-        with self._guard:
+        with self._guard.lock:
             if scheduler.encoded(packet):
                 if not engine.send(packet, encoded):
                     scheduler.unsent(packet)

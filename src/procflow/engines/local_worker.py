@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 __all__ = ["LocalWorker"]
 
-READ_MAX = 1 << 20  # bytes read at once
+READ_MAX = 1 << 16  # bytes read at once: what a pipe holds; for more, bytes objects are mapped and unmapped, 25 us
 F_SETPIPE_SZ = 1031  # fcntl(2), Linux
 
 

@@ -116,13 +116,13 @@ class Scheduler:
         self._failed_starts = 0  # in a row
         self._seq = 0
         self._next_worker = 0
-        self._commands: list[Command] = []
+        self.commands: list[Command] = []  # see `take`
 
     def take(self) -> list[Command]:
         """Return the commands that came up since the last call."""
-        commands = self._commands
+        commands = self.commands
         if commands:
-            self._commands = []
+            self.commands = []
         return commands
 
     # -- jobs ---------------------------------------------------------------------------------------------------------
@@ -323,7 +323,7 @@ class Scheduler:
         self.ready.clear()
         for level in self.slack:
             level.clear()
-        self._commands.clear()
+        self.commands.clear()
         for job, start, stop in open_spans:
             job.resolved += stop - start
         self.unresolved = 0
@@ -384,7 +384,7 @@ class Scheduler:
             worker.allowance -= -(-(stop - start) // job.grain)
         if worker.allowance:
             self.slack[held + 1][worker.id] = worker
-        self._commands.append(("encode", packet))
+        self.commands.append(("encode", packet))
 
     def _steal(self) -> None:
         """A worker is idle and nothing waits: take an unread packet from one that holds several, if it is worth it."""
@@ -395,7 +395,7 @@ class Scheduler:
             job = packet.job
             chunks = -(-(packet.stop - packet.start) // job.grain)
             if packet.state == SENT and (job.seconds < 0.0 or job.seconds * chunks > WORTH_STEALING):
-                self._commands.append(("take_back", worker.id))
+                self.commands.append(("take_back", worker.id))
                 return
 
     def _settle(self, worker: Worker) -> None:
@@ -439,7 +439,7 @@ class Scheduler:
         if stop < packet.stop:
             self._wait_again(packet.job, stop, packet.stop, 0)
         if start < stop:
-            self._commands.append(("lost", packet.job.id, start, stop, cause))
+            self.commands.append(("lost", packet.job.id, start, stop, cause))
             self._resolve(packet.job, stop - start)
 
     def _resolve(self, job: Job, count: int) -> None:
@@ -449,7 +449,7 @@ class Scheduler:
 
     def _finish_if_done(self, job: Job) -> None:
         if job.closed and job.resolved == job.added and self.jobs.pop(job.id, None) is not None:
-            self._commands.append(("finished", job.id))
+            self.commands.append(("finished", job.id))
             self._retire_if_idle()
 
     # -- the number of workers ----------------------------------------------------------------------------------------
@@ -460,7 +460,7 @@ class Scheduler:
             self.workers[self._next_worker] = Worker(self._next_worker, self._allowance, self.window)
             self.alive += 1
             self._starting += 1
-            self._commands.append(("start", self._next_worker))
+            self.commands.append(("start", self._next_worker))
 
     def _replace(self) -> None:
         """Bring the number of workers back to `processes`; while draining, only as many as still find work."""
@@ -475,7 +475,7 @@ class Scheduler:
         """Workers can't be started: what waits fails, and no more are started until new items come."""
         spans, self.ready = self.ready, deque()
         for job_id, start, stop, _ in spans:
-            self._commands.append(("unstartable", job_id, start, stop, self._failed_starts, cause))
+            self.commands.append(("unstartable", job_id, start, stop, self._failed_starts, cause))
             job = self.jobs[job_id]
             job.waiting -= stop - start
             self._resolve(job, stop - start)
@@ -488,7 +488,7 @@ class Scheduler:
         self.slack[len(worker.inflight)].pop(worker.id, None)
         worker.state = RETIRING
         self.alive -= 1
-        self._commands.append(("retire", worker.id))
+        self.commands.append(("retire", worker.id))
 
     def _retire_if_idle(self) -> None:
         """While draining and with no job left: every worker may go."""

@@ -36,6 +36,8 @@ def dumps(obj: object) -> bytes:
         return dumps_by_value(obj)
     if b"__main__" in data and not main_can_be_imported():
         return dumps_by_value(obj)
+    if b"multiprocessing.connection" in data:  # plain pickle copies the number of its descriptor, which is no use there
+        return dumps_by_value(obj)
     return data
 
 

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Runner"]
 
+QUICK = 1e-3  # seconds: after such a packet the next one is likely to come at once
 REPORTS = 64  # a packet of many quick items reports its place this many times
 
 
@@ -44,6 +45,7 @@ class Runner:
         self._blocks = blocks
         self._functions: dict[int, Callable[..., object]] = {}
         self._oldest = 0
+        self.was_quick = True  # the last packet
         self.exit_code: int | None = None  # set when a task called sys.exit(): the worker ends after this answer
 
     def run(self, packet: bytes) -> None:
@@ -80,7 +82,9 @@ class Runner:
                     function = _Starred(function)
                 self._run_items(answer, function, memoryview(body)[payload:], start, count, unit, whole=grain > 0)
         self._page[ITEM] = NOTHING
-        answer.finish(perf_counter())
+        now = perf_counter()
+        answer.finish(now)
+        self.was_quick = now - began < QUICK
 
     def _forget(self, oldest: int) -> None:
         """Jobs before `oldest` have ended."""

@@ -1,0 +1,728 @@
+"""Each rule and each race of the scheduler, without a process. What every order of events must keep is in test_scheduler_machine."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from procflow.scheduling.scheduler import Job, Packet, Scheduler
+
+if TYPE_CHECKING:
+    from procflow.scheduling.scheduler import Cause
+
+QUICK = 1e-9  # seconds per item: as many as possible share a packet
+CAUSE: Cause = (4711, -9, "")
+
+
+class Driver:
+    """A scheduler whose commands are sorted by kind, and are kept until they are asked for."""
+
+    def __init__(self, processes: int = 1, maxtasksperchild: int | None = None, window: int = 2, *, ready: bool = True) -> None:
+        self.scheduler = Scheduler(processes, maxtasksperchild, window)
+        self.commands: list[tuple[object, ...]] = []
+        self.numbers = 0
+        self.scheduler.open()
+        self.started = [command[1] for command in self.scheduler.take()]
+        if ready:
+            for worker in self.started:
+                self.scheduler.worker_ready(worker)  # type: ignore[arg-type]
+
+    def job(self, count: int = 0, *, seconds: float = -1.0, closed: bool = True, grain: int | None = None, lazy: bool = False) -> Job:
+        """Add a job whose items take so long."""
+        self.numbers += 1
+        job = self.scheduler.add_job(self.numbers, grain=grain or 1, adaptive=grain is None, lazy=lazy)
+        job.seconds, job.packet = seconds, 1000
+        if count:
+            self.scheduler.add_items(job, count)
+        if closed:
+            self.scheduler.close_job(job)
+        return job
+
+    def take(self, kind: str) -> list[tuple[object, ...]]:
+        """Return the commands of this kind that came since it was asked last, without the kind."""
+        self.commands += self.scheduler.take()
+        self.scheduler.check()
+        found = [command[1:] for command in self.commands if command[0] == kind]
+        self.commands = [command for command in self.commands if command[0] != kind]
+        return found
+
+    def encode(self) -> list[Packet]:
+        return [packet for (packet,) in self.take("encode")]  # type: ignore[misc]
+
+    def send(self) -> list[Packet]:
+        packets = self.encode()
+        for packet in packets:
+            assert self.scheduler.encoded(packet)
+        return packets
+
+    def finish(self, packet: Packet, seconds: float = 1.0) -> None:
+        self.scheduler.answered(packet.worker, packet.seq, packet.stop - packet.done, seconds, True)
+
+
+def spans(packets: list[Packet]) -> list[tuple[int, int]]:
+    return [(packet.start, packet.stop) for packet in packets]
+
+
+# -- who gets what --------------------------------------------------------------------------------------------------------
+
+
+def test_all_workers_are_asked_for_at_once() -> None:
+    assert Driver(3, ready=False).started == [1, 2, 3]
+
+
+def test_nothing_is_sent_to_a_worker_that_is_not_ready() -> None:
+    driver = Driver(ready=False)
+    driver.job(1)
+    assert driver.encode() == []
+    driver.scheduler.worker_ready(1)
+    assert spans(driver.encode()) == [(0, 1)]
+
+
+def test_items_go_out_in_order() -> None:
+    driver = Driver()
+    driver.job(3)
+    first, second = driver.send()
+    driver.finish(first)
+    assert spans([first, second, *driver.send()]) == [(0, 1), (1, 2), (2, 3)]
+
+
+def test_jobs_are_served_in_the_order_of_their_items() -> None:
+    driver = Driver()
+    first, second = driver.job(1), driver.job(1)
+    assert [packet.job for packet in driver.encode()] == [first, second]
+
+
+def test_a_worker_holds_at_most_a_window_of_packets() -> None:
+    driver = Driver(2, window=3)
+    driver.job(100)
+    assert sorted(packet.worker for packet in driver.encode()) == [1, 1, 1, 2, 2, 2]
+
+
+def test_each_worker_gets_one_packet_before_any_gets_two() -> None:
+    driver = Driver(2)
+    driver.job(3)
+    assert len({packet.worker for packet in driver.encode()[:2]}) == 2
+
+
+def test_of_the_idle_workers_the_one_that_worked_last_goes_on() -> None:
+    driver = Driver(3)
+    driver.job(3)
+    packets = {packet.worker: packet for packet in driver.send()}
+    for worker in (1, 3, 2):
+        driver.finish(packets[worker])
+    driver.job(1)
+    assert [packet.worker for packet in driver.encode()] == [2]
+
+
+def test_items_that_take_no_time_share_a_packet() -> None:
+    driver = Driver()
+    driver.job(8, seconds=QUICK)
+    assert spans(driver.encode()) == [(0, 4), (4, 6)]
+
+
+def test_the_items_of_a_chunk_are_never_separated() -> None:
+    driver = Driver()
+    driver.job(7, grain=3)
+    first, second = driver.send()
+    driver.finish(first)
+    assert spans([first, second, *driver.send()]) == [(0, 3), (3, 6), (6, 7)]
+
+
+def test_measured_time_is_kept_per_chunk() -> None:
+    driver = Driver()
+    job = driver.job(6, grain=3)
+    driver.scheduler.answered(1, driver.send()[0].seq, 3, 0.6, True)
+    assert job.seconds == pytest.approx(0.6)
+
+
+def test_a_worker_with_room_is_hungry() -> None:
+    driver = Driver()
+    driver.job(1)
+    assert driver.scheduler.hungry
+    driver.job(1)
+    assert not driver.scheduler.hungry
+
+
+# -- answers --------------------------------------------------------------------------------------------------------------
+
+
+def test_a_job_is_finished_by_its_last_answer() -> None:
+    driver = Driver()
+    job = driver.job(2)
+    first, second = driver.send()
+    driver.finish(second)
+    assert driver.take("finished") == []
+    driver.finish(first)
+    assert driver.take("finished") == [(job.id,)]
+    assert not driver.scheduler.busy
+
+
+def test_a_job_that_is_not_closed_is_not_finished() -> None:
+    driver = Driver()
+    job = driver.job(1, closed=False)
+    driver.finish(driver.send()[0])
+    assert driver.take("finished") == []
+    driver.scheduler.close_job(job)
+    driver.scheduler.close_job(job)
+    assert driver.take("finished") == [(job.id,)]
+
+
+def test_an_empty_job_is_finished_as_it_is_closed() -> None:
+    driver = Driver()
+    job = driver.job(0)
+    assert driver.take("finished") == [(job.id,)]
+
+
+def test_a_partial_answer_resolves_items_and_leaves_the_packet_where_it_is() -> None:
+    driver = Driver()
+    job = driver.job(8, seconds=QUICK)
+    packet = driver.send()[0]
+    driver.scheduler.answered(1, packet.seq, 3, 0.1, False)
+    assert (job.resolved, packet.done, driver.encode()) == (3, 3, [])
+
+
+def test_what_a_final_answer_leaves_over_waits_again_before_all_else() -> None:
+    driver = Driver()
+    driver.job(8, seconds=QUICK)
+    packet = driver.send()[0]
+    driver.scheduler.answered(1, packet.seq, 1, 1.0, True)
+    assert spans(driver.encode()) == [(1, 2)]
+
+
+def test_an_answer_without_a_time_teaches_nothing() -> None:
+    driver = Driver()
+    job = driver.job(8, seconds=QUICK)
+    packet = driver.send()[0]
+    driver.scheduler.answered(1, packet.seq, 4, 0.0, False)
+    assert (job.resolved, job.seconds) == (4, QUICK)
+
+
+# -- taking back, stealing, splitting ---------------------------------------------------------------------------------------
+
+
+def test_an_idle_worker_has_an_unread_packet_taken_back_from_a_loaded_one() -> None:
+    driver = Driver(2)
+    driver.job(4)
+    packets = driver.send()
+    for packet in packets:
+        if packet.worker == 2:
+            driver.finish(packet)
+    driver.encode()
+    assert driver.take("take_back") == [(1,)]
+    unread = next(p for p in reversed(packets) if p.worker == 1)
+    driver.scheduler.taken_back(1, unread.seq)
+    assert [(p.worker, p.start) for p in driver.encode()] == [(2, unread.start)]
+
+
+def test_a_worker_that_has_read_all_its_packets_keeps_them() -> None:
+    driver = Driver()
+    driver.job(2)
+    driver.send()
+    driver.scheduler.taken_back(1, None)
+    assert driver.encode() == []
+
+
+def test_a_packet_that_was_answered_before_it_was_taken_back_stays_answered() -> None:
+    driver = Driver()
+    job = driver.job(1)
+    packet = driver.send()[0]
+    driver.finish(packet)
+    driver.scheduler.taken_back(1, packet.seq)
+    assert job.resolved == 1
+    assert driver.encode() == []
+
+
+def test_a_packet_of_little_work_is_not_worth_taking_back() -> None:
+    driver = Driver(2)
+    driver.job(4, seconds=1e-6, grain=1)
+    for job in driver.scheduler.jobs.values():
+        job.packet = 1
+    packets = driver.send()
+    for packet in packets:
+        if packet.worker == 2:
+            driver.finish(packet, 1e-9)
+    assert driver.take("take_back") == []
+
+
+def test_a_packet_that_is_being_pickled_is_not_taken_back() -> None:
+    driver = Driver(2)
+    driver.job(4)
+    packets = driver.encode()
+    for packet in packets:
+        if packet.worker == 2:
+            assert driver.scheduler.encoded(packet)
+            driver.finish(packet)
+    assert driver.take("take_back") == []
+
+
+def test_a_packet_that_does_not_pickle_is_split_into_its_chunks() -> None:
+    driver = Driver()
+    driver.job(8, seconds=QUICK)
+    packet = driver.encode()[0]
+    driver.scheduler.split(packet)
+    assert not driver.scheduler.encoded(packet)
+    assert spans(driver.encode()) == [(0, 1)]
+
+
+def test_only_what_was_split_travels_alone() -> None:
+    driver = Driver(window=1)
+    driver.job(40, seconds=QUICK)
+    driver.scheduler.split(driver.encode()[0])
+    seen = []
+    while packets := driver.send():
+        seen += spans(packets)
+        driver.finish(packets[0], QUICK)
+    assert [stop - start for start, stop in seen[:20]] == [1] * 20
+    assert seen[20][1] - seen[20][0] > 1
+
+
+def test_a_chunk_that_does_not_pickle_is_done_with() -> None:
+    driver = Driver()
+    job = driver.job(2)
+    driver.scheduler.unencodable(driver.encode()[0])
+    assert job.resolved == 1
+    driver.scheduler.check()
+
+
+def test_a_packet_that_was_withdrawn_is_not_written() -> None:
+    driver = Driver()
+    driver.job(1)
+    packet = driver.encode()[0]
+    driver.scheduler.worker_gone(1)
+    assert not driver.scheduler.encoded(packet)
+
+
+def test_after_a_full_pipe_the_packet_waits_until_that_worker_has_answered_another() -> None:
+    driver = Driver()
+    driver.job(2)
+    first, second = driver.send()
+    driver.scheduler.unsent(second)
+    assert driver.encode() == []
+    driver.finish(first)
+    assert spans(driver.encode()) == [(1, 2)]
+
+
+def test_a_packet_that_one_worker_has_no_room_for_goes_to_another() -> None:
+    driver = Driver(2, window=1)
+    driver.job(2)
+    packets = {packet.worker: packet for packet in driver.send()}
+    driver.finish(packets[2])
+    driver.job(1)
+    third = driver.send()[0]
+    driver.finish(packets[1])
+    driver.scheduler.unsent(third)
+    assert [packet.worker for packet in driver.encode()] == [third.worker]  # an idle worker's pipe is empty: try again
+
+
+# -- cancelling -------------------------------------------------------------------------------------------------------------
+
+
+def test_an_item_that_waits_can_be_cancelled() -> None:
+    driver = Driver(window=1)
+    job = driver.job(3)
+    packet = driver.send()[0]
+    assert driver.scheduler.cancel(job, 1, 2) == 1
+    driver.finish(packet)
+    assert spans(driver.encode()) == [(2, 3)]
+
+
+def test_an_item_that_a_worker_holds_is_not_cancelled() -> None:
+    driver = Driver()
+    job = driver.job(1)
+    assert driver.scheduler.cancel(job, 0, 1) == 0
+    assert spans(driver.encode()) == [(0, 1)]
+
+
+def test_to_cancel_all_that_waits_finishes_the_job() -> None:
+    driver = Driver(ready=False)
+    job = driver.job(5)
+    assert driver.scheduler.cancel(job, 0, 5) == 5
+    assert driver.take("finished") == [(job.id,)]
+
+
+def test_to_cancel_one_jobs_items_leaves_anothers() -> None:
+    driver = Driver(ready=False)
+    first, second = driver.job(5), driver.job(5)
+    assert driver.scheduler.cancel(first, 0, 5) == 5
+    assert second.waiting == 5
+
+
+def test_the_holder_of_a_packet_behind_the_first_is_known() -> None:
+    driver = Driver()
+    job = driver.job(2)
+    driver.send()
+    assert driver.scheduler.holder(job, 0) is None
+    assert driver.scheduler.holder(job, 1) is driver.scheduler.workers[1]
+
+
+# -- deaths -----------------------------------------------------------------------------------------------------------------
+
+
+def test_packets_that_a_dead_worker_never_began_run_elsewhere() -> None:
+    driver = Driver()
+    driver.job(2)
+    driver.send()
+    driver.scheduler.worker_gone(1, begun=0, cause=CAUSE)
+    assert driver.take("lost") == []
+    assert driver.take("start") == [(2,)]
+    driver.scheduler.worker_ready(2)
+    assert spans(driver.encode()) == [(0, 1), (1, 2)]
+
+
+def test_the_packet_that_it_ran_is_lost_and_the_next_is_not() -> None:
+    driver = Driver()
+    job = driver.job(2)
+    first, _ = driver.send()
+    driver.scheduler.worker_gone(1, begun=first.seq, item=0, cause=CAUSE)
+    assert driver.take("lost") == [(job.id, 0, 1, CAUSE)]
+    assert job.waiting == 1
+
+
+def test_the_item_that_it_ran_is_lost_and_those_behind_it_are_not() -> None:
+    driver = Driver()
+    job = driver.job(16, seconds=QUICK)
+    packet = driver.send()[0]
+    assert (packet.start, packet.stop) == (0, 8)
+    driver.scheduler.answered(1, packet.seq, 3, 0.0, False)
+    driver.scheduler.worker_gone(1, begun=packet.seq, item=3, cause=CAUSE)
+    assert driver.take("lost") == [(job.id, 3, 4, CAUSE)]
+    assert job.waiting == 12
+
+
+def test_all_that_one_report_covers_may_be_lost() -> None:
+    driver = Driver()
+    job = driver.job(16, seconds=QUICK)
+    packet = driver.send()[0]
+    driver.scheduler.worker_gone(1, begun=packet.seq, item=2, width=2, cause=CAUSE)
+    assert driver.take("lost") == [(job.id, 0, 4, CAUSE)]  # 0 and 1 were done, but their results are gone with it
+
+
+def test_what_it_began_is_lost_in_whole_chunks() -> None:
+    driver = Driver()
+    job = driver.job(24, seconds=QUICK, grain=3)
+    packet = driver.send()[0]
+    assert (packet.start, packet.stop) == (0, 12)
+    driver.scheduler.worker_gone(1, begun=packet.seq, item=3, width=3, cause=CAUSE)
+    assert driver.take("lost") == [(job.id, 0, 6, CAUSE)]
+
+
+def test_a_packet_that_it_began_without_an_item_is_lost_whole() -> None:
+    driver = Driver()
+    job = driver.job(16, seconds=QUICK)
+    packet = driver.send()[0]
+    driver.scheduler.worker_gone(1, begun=packet.seq, item=None, cause=CAUSE)
+    assert driver.take("lost") == [(job.id, 0, 8, CAUSE)]
+
+
+def test_nothing_is_lost_with_a_worker_that_dies_between_two_items() -> None:
+    driver = Driver()
+    job = driver.job(16, seconds=QUICK)
+    packet = driver.send()[0]
+    driver.scheduler.answered(1, packet.seq, 3, 0.0, False)  # from its log, read after its death
+    driver.scheduler.worker_gone(1, begun=packet.seq, item=2, cause=CAUSE)  # 2 is the item it ran last
+    assert driver.take("lost") == []
+    assert job.waiting == 13
+
+
+def test_nothing_is_lost_with_a_worker_that_dies_with_every_result_in_its_log() -> None:
+    driver = Driver()
+    job = driver.job(1)
+    packet = driver.send()[0]
+    driver.scheduler.answered(1, packet.seq, 1, 0.0, False)
+    driver.scheduler.worker_gone(1, begun=packet.seq, item=None, cause=CAUSE)
+    assert driver.take("lost") == []
+    assert driver.take("finished") == [(job.id,)]
+
+
+def test_a_packet_that_was_pickled_too_long_to_be_sent_is_not_lost() -> None:
+    driver = Driver()
+    driver.job(2)
+    slow, quick = driver.encode()
+    assert driver.scheduler.encoded(quick)  # another thread was quicker: the second packet is written first
+    driver.scheduler.worker_gone(1, begun=quick.seq, item=1, cause=CAUSE)
+    assert [(start, stop) for _, start, stop, _ in driver.take("lost")] == [(1, 2)]
+    assert slow.job.waiting == 1
+
+
+def test_a_death_fails_the_job_only_in_part_and_then_finishes_it() -> None:
+    driver = Driver()
+    job = driver.job(1)
+    driver.scheduler.worker_gone(1, begun=driver.send()[0].seq, item=0, cause=CAUSE)
+    assert [command[0] for command in driver.scheduler.take()] == ["lost", "finished", "start"]
+    assert job.resolved == 1
+
+
+def test_an_idle_worker_that_dies_is_replaced() -> None:
+    driver = Driver(2)
+    driver.scheduler.worker_gone(1, cause=CAUSE)
+    assert driver.take("start") == [(3,)]
+
+
+# -- workers that do not start ----------------------------------------------------------------------------------------------
+
+
+def fail_starts(driver: Driver, times: int) -> None:
+    for _ in range(times):
+        starting = [number for number, worker in driver.scheduler.workers.items() if worker.state == "starting"]
+        driver.scheduler.worker_gone(starting[0], cause=CAUSE)
+
+
+def test_a_worker_that_fails_to_start_is_tried_again() -> None:
+    driver = Driver(ready=False)
+    driver.job(1)
+    fail_starts(driver, 2)
+    assert driver.take("unstartable") == []
+    assert driver.take("start") == [(2,), (3,)]
+
+
+def test_after_three_failed_starts_what_waits_is_unstartable() -> None:
+    driver = Driver(ready=False)
+    job = driver.job(5)
+    fail_starts(driver, 3)
+    assert driver.take("unstartable") == [(job.id, 0, 5, 3, CAUSE)]
+    assert driver.take("finished") == [(job.id,)]
+    assert driver.scheduler.alive == 0
+
+
+def test_new_items_are_an_occasion_to_try_again() -> None:
+    driver = Driver(ready=False)
+    fail_starts(driver, 3)
+    driver.take("start")
+    job = driver.job(1)
+    assert driver.take("start") == [(4,)]
+    fail_starts(driver, 2)
+    assert driver.take("unstartable") == []
+    fail_starts(driver, 1)
+    assert driver.take("unstartable") == [(job.id, 0, 1, 3, CAUSE)]
+
+
+def test_failed_starts_count_only_in_a_row() -> None:
+    driver = Driver(2, ready=False)
+    driver.job(1)
+    fail_starts(driver, 2)
+    driver.scheduler.worker_ready(max(driver.scheduler.workers))
+    fail_starts(driver, 2)
+    assert driver.take("unstartable") == []
+
+
+def test_while_one_worker_works_failed_starts_of_another_fail_nothing() -> None:
+    driver = Driver(2, ready=False)
+    driver.scheduler.worker_ready(1)
+    driver.job(10)
+    fail_starts(driver, 3)
+    assert driver.take("unstartable") == []
+    assert driver.scheduler.alive == 1
+
+
+# -- maxtasksperchild ---------------------------------------------------------------------------------------------------------
+
+
+def test_a_worker_gets_no_more_tasks_than_it_may_run() -> None:
+    driver = Driver(maxtasksperchild=1)
+    driver.job(3)
+    assert spans(driver.encode()) == [(0, 1)]
+
+
+def test_a_worker_that_has_run_its_tasks_is_retired_and_replaced() -> None:
+    driver = Driver(maxtasksperchild=1)
+    driver.job(2)
+    driver.finish(driver.send()[0])
+    assert driver.take("retire") == [(1,)]
+    assert driver.take("start") == [(2,)]
+    driver.scheduler.worker_ready(2)
+    assert spans(driver.encode()) == [(1, 2)]
+
+
+def test_the_end_of_a_retired_worker_starts_no_other() -> None:
+    driver = Driver(maxtasksperchild=1)
+    driver.job(1)
+    driver.finish(driver.send()[0])
+    assert driver.take("start") == [(2,)]
+    assert driver.scheduler.busy
+    driver.scheduler.worker_gone(1)
+    assert driver.take("start") == []
+
+
+def test_a_chunk_counts_as_one_task() -> None:
+    driver = Driver(maxtasksperchild=2)
+    driver.job(30, seconds=QUICK, grain=3)
+    assert spans(driver.encode()) == [(0, 6)]
+
+
+def test_a_packet_that_never_began_does_not_count() -> None:
+    driver = Driver(maxtasksperchild=1)
+    driver.job(1)
+    packet = driver.send()[0]
+    driver.scheduler.taken_back(1, packet.seq)
+    driver.job(1)  # an event, so that the same worker may be chosen again
+    assert [packet.worker for packet in driver.encode()] == [1]
+
+
+def test_what_is_handed_back_does_not_count() -> None:
+    driver = Driver(maxtasksperchild=4)
+    driver.job(80, seconds=QUICK)
+    packet = driver.send()[0]
+    assert (packet.start, packet.stop) == (0, 4)
+    driver.scheduler.answered(1, packet.seq, 1, 1.0, True)
+    assert driver.take("retire") == []
+    assert spans(driver.encode())[0][0] == 1
+
+
+# -- the end --------------------------------------------------------------------------------------------------------------------
+
+
+def test_a_closed_pool_with_nothing_to_do_retires_its_workers() -> None:
+    driver = Driver(2)
+    driver.scheduler.close()
+    assert driver.take("retire") == [(1,), (2,)]
+    assert driver.scheduler.busy
+    driver.scheduler.worker_gone(1)
+    driver.scheduler.worker_gone(2)
+    assert not driver.scheduler.busy
+    assert driver.take("start") == []
+
+
+def test_a_closed_pool_finishes_its_work_first() -> None:
+    driver = Driver()
+    driver.job(2)
+    driver.scheduler.close()
+    first, second = driver.send()
+    driver.finish(first)
+    assert driver.take("retire") == []
+    driver.finish(second)
+    assert driver.take("retire") == [(1,)]
+
+
+def test_a_worker_that_dies_in_a_closed_pool_is_replaced_only_if_something_waits() -> None:
+    driver = Driver(2)
+    driver.job(2)
+    driver.scheduler.close()
+    packets = driver.send()
+    driver.scheduler.worker_gone(packets[0].worker, begun=packets[0].seq, item=packets[0].start, cause=CAUSE)
+    assert driver.take("start") == []
+    driver.scheduler.worker_gone(packets[1].worker, cause=CAUSE)
+    assert driver.take("start") == [(3,)]
+
+
+def test_the_last_task_of_a_closed_pools_last_worker_retires_it_once() -> None:
+    driver = Driver(maxtasksperchild=1)
+    driver.job(1)
+    driver.scheduler.close()
+    driver.finish(driver.send()[0])
+    assert driver.take("retire") == [(1,)]
+    assert driver.take("start") == []
+
+
+def test_a_task_that_does_not_pickle_may_be_the_last_of_a_closed_pool() -> None:
+    driver = Driver(maxtasksperchild=1)
+    driver.job(1)
+    driver.scheduler.close()
+    driver.scheduler.unencodable(driver.encode()[0])
+    assert driver.take("retire") == [(1,)]
+    assert driver.take("start") == []
+
+
+def test_a_worker_that_starts_as_the_pool_closes_is_retired() -> None:
+    driver = Driver(ready=False)
+    driver.scheduler.close()
+    assert driver.take("retire") == [(1,)]
+    driver.scheduler.worker_ready(1)
+    driver.scheduler.worker_gone(1)
+    assert not driver.scheduler.workers
+
+
+def test_terminate_returns_what_was_not_resolved() -> None:
+    driver = Driver()
+    job = driver.job(4, seconds=1.0)
+    first, second = driver.send()
+    driver.finish(first)
+    driver.scheduler.answered(1, second.seq, 0, 0.0, False)
+    assert sorted((start, stop) for _, start, stop in driver.scheduler.terminate()) == [(1, 2), (2, 3), (3, 4)]
+    assert job.resolved == 4
+
+
+def test_after_terminate_nothing_is_sent_or_started() -> None:
+    driver = Driver(2)
+    driver.job(4)
+    packets = driver.encode()
+    driver.scheduler.terminate()
+    assert not driver.scheduler.encoded(packets[0])
+    driver.scheduler.answered(packets[1].worker, packets[1].seq, 1, 1.0, True)
+    driver.scheduler.worker_gone(1)
+    driver.scheduler.worker_gone(2)
+    assert driver.scheduler.take() == []
+    assert not driver.scheduler.busy
+
+
+def test_a_failure_that_nobody_has_taken_yet_survives_terminate() -> None:
+    driver = Driver()
+    job = driver.job(1)
+    driver.scheduler.worker_gone(1, begun=driver.send()[0].seq, item=0, cause=CAUSE)
+    driver.scheduler.terminate()
+    assert driver.take("lost") == [(job.id, 0, 1, CAUSE)]
+
+
+def test_a_worker_that_nobody_has_started_yet_is_not_waited_for_after_terminate() -> None:
+    driver = Driver()
+    driver.scheduler.worker_gone(1, cause=CAUSE)
+    driver.scheduler.terminate()
+    assert driver.take("start") == []
+    assert not driver.scheduler.workers
+
+
+def test_a_worker_may_become_ready_after_terminate() -> None:
+    driver = Driver(ready=False)
+    driver.scheduler.terminate()
+    driver.scheduler.worker_ready(1)
+    driver.scheduler.check()
+
+
+# -- lazy jobs ------------------------------------------------------------------------------------------------------------------
+
+
+def test_a_lazy_job_has_room_for_twice_what_the_workers_may_hold() -> None:
+    driver = Driver(3, window=2)
+    job = driver.job(closed=False, lazy=True)
+    assert driver.scheduler.room(job, 0, None) == 2 * 3 * 2
+    assert driver.scheduler.room(job, 10, None) == 2
+
+
+def test_a_lazy_job_of_quick_items_is_read_further_ahead() -> None:
+    driver = Driver()
+    job = driver.job(closed=False, lazy=True)
+    before = driver.scheduler.room(job, 0, None)
+    job.seconds = QUICK
+    assert driver.scheduler.room(job, 0, None) > before
+
+
+def test_a_buffersize_is_the_room_whatever_the_speed() -> None:
+    driver = Driver()
+    job = driver.job(closed=False, lazy=True, seconds=QUICK)
+    assert driver.scheduler.room(job, 3, 5) == 2
+
+
+def test_items_that_follow_each_other_wait_as_one_span() -> None:
+    driver = Driver(ready=False)
+    job = driver.job(2, closed=False, lazy=True, seconds=QUICK)
+    driver.scheduler.add_items(job, 2)
+    driver.scheduler.worker_ready(1)
+    assert spans(driver.encode())[0] == (0, 4)
+
+
+def test_a_lazy_job_may_go_on_after_the_pool_was_closed() -> None:
+    driver = Driver()
+    job = driver.job(1, closed=False, lazy=True)
+    driver.scheduler.close()
+    driver.finish(driver.send()[0])
+    assert driver.take("retire") == []
+    driver.scheduler.add_items(job, 1)
+    driver.scheduler.close_job(job)
+    driver.finish(driver.send()[0])
+    assert driver.take("retire") == [(1,)]
+
+
+def test_a_packet_shows_what_it_is() -> None:
+    driver = Driver()
+    driver.job(1)
+    assert repr(driver.encode()[0]) == "<Packet 1 encoding: job 1[0:1] to worker 1>"
