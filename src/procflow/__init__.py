@@ -173,7 +173,7 @@ _OF_CONTEXT = (
     "set_forkserver_preload",
 )
 
-__all__ = [*_HOME, *_OF_CONTEXT]  # noqa: PLE0604 - strings
+__all__ = [*_HOME, *_OF_CONTEXT]  # noqa: PLE0604  # pyright: ignore[reportUnsupportedDunderAll]
 
 
 def __getattr__(name: str) -> object:

@@ -137,7 +137,8 @@ class Pool:
             Exception: What the lowest failing item raised, once every item is done with; the worker's traceback is its
             cause.
         """
-        return self._map(func, MAP, iterable, chunksize).result()
+        mapped: Future[list[R]] = self._map(func, MAP, iterable, chunksize)
+        return mapped.result()
 
     def map_async(
         self,
@@ -154,7 +155,8 @@ class Pool:
         self, func: Callable[..., R], iterable: Iterable[Iterable[Any]], chunksize: int | None = None
     ) -> list[R]:
         """Like `map`, with each item unpacked: `func(*item)`."""
-        return self._map(func, STAR, iterable, chunksize).result()
+        mapped: Future[list[R]] = self._map(func, STAR, iterable, chunksize)
+        return mapped.result()
 
     def starmap_async(
         self,
@@ -181,7 +183,7 @@ class Pool:
         inputs: Sequence[Any] = iterable if type(iterable) in (tuple, range) else list(iterable)  # type: ignore[assignment]
 
         def prepare(future: MapFuture) -> None:
-            future.callback = callback  # type: ignore[assignment]
+            future.callback = callback
             future.error_callback = error_callback
 
         return core.submit_map(func, kind, inputs, chunksize, prepare)  # type: ignore[return-value]

@@ -124,8 +124,10 @@ class SchedulerMachine(RuleBasedStateMachine):
         number = len(self.works) + 1
         state = self.scheduler.add_job(number, grain=1 if adaptive else grain, adaptive=adaptive, lazy=lazy)
         self.works[number] = Work(state, isolate or lazy)
+        if lazy:
+            count -= count % state.grain
         if count:
-            self.scheduler.add_items(state, count - count % state.grain if lazy else count)
+            self.scheduler.add_items(state, count)
         if not lazy:
             self.scheduler.close_job(state)
 
@@ -295,7 +297,9 @@ class SchedulerMachine(RuleBasedStateMachine):
     @rule(pick=numbers, final=st.booleans())
     def write_an_answer(self, pick: int, final: bool) -> None:
         """The rest of a final answer, if any, is handed back."""
-        process = self.pick(self.where(lambda p: p.running and p.between), pick)
+        self.answer(self.pick(self.where(lambda p: p.running and p.between), pick), final)
+
+    def answer(self, process: Process, final: bool) -> None:
         packet = process.running
         final = (final and process.item is not None) or process.place == packet.stop
         if not final and process.written == process.place:
@@ -434,11 +438,19 @@ class SchedulerMachine(RuleBasedStateMachine):
             (lambda p: p.ready and not p.running and p.pipe, lambda pick: self.begin_a_packet(pick, 1 + pick % 3)),
             (lambda p: p.can_go_on, self.begin_an_item),
             (lambda p: p.running and not p.between, lambda pick: self.end_an_item(pick, 3)),
-            (lambda p: p.running and p.between and p.place > p.written, lambda pick: self.write_an_answer(pick, False)),
-            (lambda p: p.running and p.between and p.place == p.running.stop, lambda pick: self.write_an_answer(pick, True)),
+            (self.has_results, lambda pick: self.answer(self.pick(self.where(self.has_results), pick), False)),
+            (self.has_all, lambda pick: self.answer(self.pick(self.where(self.has_all), pick), True)),
             (self.may_end, lambda pick: self.end(self.pick(self.where(self.may_end), pick))),
         ]
         return found + [step for fact, step in steps if self.where(fact)]
+
+    @staticmethod
+    def has_results(process: Process) -> bool:
+        return process.running is not None and process.between and process.place > process.written
+
+    @staticmethod
+    def has_all(process: Process) -> bool:
+        return process.running is not None and process.between and process.place == process.running.stop
 
     def may_end(self, process: Process) -> bool:
         return self.terminated or (process.retired and process.ready and not process.running and not process.pipe)

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
     from procflow.dispatch.lead import Target, Waiter
     from procflow.engines.base import Engine, Report
-    from procflow.scheduling.scheduler import Command, Packet
+    from procflow.scheduling.scheduler import Command, Job, Packet
 
 __all__ = ["Dispatcher"]
 
@@ -83,7 +83,7 @@ class Dispatcher:
         state = calls.state
         try:
             with self._guard.lock:
-                index = future._index = state.added
+                index = future.index = state.added
                 calls.add(index, packed, future)
                 self._scheduler.add_items(state, 1)
             self._perform()
@@ -198,7 +198,7 @@ class Dispatcher:
 
     def resolve_stream(self, job: StreamJob) -> None:
         """Something came for the stream's consumer."""
-        job._done = True
+        job.is_done = True
         self._wake_waiters(job)
 
     # -- resolving ----------------------------------------------------------------------------------------------------
@@ -212,7 +212,7 @@ class Dispatcher:
 
     def _call_back(self, future: Future[Any]) -> None:
         try:
-            outcome = future._decoded()
+            outcome = future.decoded()
             if isinstance(outcome, Failure):
                 if future.error_callback is not None:
                     future.error_callback(outcome.error)
@@ -222,34 +222,34 @@ class Dispatcher:
             self._mark_done(future)
 
     def _mark_done(self, future: Future[Any]) -> None:
-        future._done = True
+        future.is_done = True
         self._wake_waiters(future)
-        if future._callbacks is not None:
+        if future.done_callbacks is not None:
             self._callbacks.add(*self._take_callbacks(future))
 
     def _take_callbacks(self, future: Future[Any]) -> list[Callable[[], object]]:
         with self._guard:
-            callbacks, future._callbacks = future._callbacks, None
+            callbacks, future.done_callbacks = future.done_callbacks, None
         return callbacks or []
 
     def _wake_waiters(self, target: Target) -> None:
-        waiters = target._waiters
+        waiters = target.waiters
         if waiters:
             for waiter in list(waiters):
                 waiter.wake()
 
     def _fail(self, future: Future[Any], error: BaseException) -> None:
-        future._outcome = Failure(error)
+        future.outcome = Failure(error)
         self.resolve(future)
         self._callbacks.run()
 
     def add_callback(self, future: Future[Any], callback: Callable[[], object]) -> None:
         """Have the callback run when the future is done, at once if it is."""
         with self._guard:
-            if future._callbacks is None:
-                future._callbacks = []
-            future._callbacks.append(callback)
-        if future._done:  # perhaps since before, so that nobody will look at the list again
+            if future.done_callbacks is None:
+                future.done_callbacks = []
+            future.done_callbacks.append(callback)
+        if future.is_done:  # perhaps since before, so that nobody will look at the list again
             self._callbacks.add(*self._take_callbacks(future))
             self._callbacks.run()
 
@@ -407,17 +407,17 @@ class Dispatcher:
 
     # -- cancelling ---------------------------------------------------------------------------------------------------
 
-    def is_held(self, job: object, index: int) -> bool:
+    def is_held(self, job: CallsJob | MapJob, index: int) -> bool:
         """Whether a worker holds the item; of a map (-1): any item."""
-        state = job.state  # type: ignore[attr-defined]
+        state = job.state
         with self._guard:
             if index < 0:
                 return bool(state.waiting < state.added - state.resolved)
             return not any(s[0] == state.id and s[1] <= index < s[2] for s in self._scheduler.ready)
 
-    def cancel(self, future: Future[Any], job: object, index: int) -> bool:
+    def cancel(self, future: Future[Any], job: CallsJob | MapJob, index: int) -> bool:
         """Cancel what a future stands for, if none of it has begun."""
-        state = job.state  # type: ignore[attr-defined]
+        state = job.state
         if index < 0:
             return self._cancel_map(future, state)
         with self._guard:
@@ -435,10 +435,10 @@ class Dispatcher:
         self._callbacks.run()
         return bool(removed)
 
-    def _cancel_map(self, future: Future[Any], state: Any) -> bool:
+    def _cancel_map(self, future: Future[Any], state: Job) -> bool:
         """A map is cancelled whole, and only while all of it waits."""
         with self._guard:
-            if future._done or state.waiting != state.added or not state.waiting:
+            if future.is_done or state.waiting != state.added or not state.waiting:
                 return False
             self._scheduler.cancel(state, 0, state.added)
             self._scheduler.take()
@@ -537,16 +537,16 @@ class Dispatcher:
 class _Released:
     """What `join` waits for. Every leader looks at it after each turn; nobody has to resolve it."""
 
-    _waiters: list[Waiter] | None = None
+    waiters: list[Waiter] | None = None
 
     def __init__(self, lead: Lead) -> None:
         self._lead = lead
 
     @property
-    def _done(self) -> bool:
+    def is_done(self) -> bool:
         return self._lead.finished
 
-    def _digest(self) -> None:
+    def digest(self) -> None:
         pass
 
 

@@ -1,7 +1,4 @@
-"""Future: the handle of a call's result, for `submit`, `apply_async`, `map_async` and `starmap_async` alike.
-
-    PENDING -> DONE     by the dispatcher, once. The outcome stays as it came until somebody asks: unpickling is the
-    asker's.
+"""Future: what a user holds of a call, for `submit`, `apply_async`, `map_async` and `starmap_async` alike.
 
 F1  `callback` and `error_callback` have returned before the future is done, as in multiprocessing; what
     `add_done_callback` adds is called after it.
@@ -9,7 +6,8 @@ F1  `callback` and `error_callback` have returned before the future is done, as 
 
 from __future__ import annotations
 
-from procflow.dispatch.outcome import Failure, decode
+from procflow.dispatch.outcome import Failure
+from procflow.dispatch.promise import Promise
 from procflow.errors import CancelledError, TimeoutError
 
 TYPE_CHECKING = False
@@ -18,8 +16,6 @@ if TYPE_CHECKING:
     from types import GenericAlias
     from typing import Generic, TypeVar
 
-    from procflow.dispatch.dispatcher import Dispatcher
-    from procflow.dispatch.lead import Waiter
 
     T = TypeVar("T")
     T_co = TypeVar("T_co", covariant=True)
@@ -38,38 +34,14 @@ else:
 __all__ = ["Future"]
 
 
-class Future(_Base["T_co"]):
+class Future(Promise, _Base["T_co"]):
     """The result of one call, or of one map.
 
     It has the methods of `concurrent.futures.Future` and those of `multiprocessing.pool.AsyncResult`, and it can be
     awaited. A thread that waits for a result does the pool's input and output meanwhile.
     """
 
-    __slots__ = (
-        "__weakref__",
-        "_callbacks",
-        "_dispatcher",
-        "_done",
-        "_index",
-        "_job",
-        "_outcome",
-        "_raw",
-        "_waiters",
-        "callback",
-        "error_callback",
-    )
-
-    def __init__(self, dispatcher: Dispatcher, job: object, index: int) -> None:
-        self._dispatcher = dispatcher
-        self._job = job
-        self._index = index  # of the item in its job; -1 for a map, which is all of its job
-        self._done = False
-        self._raw: tuple[int, object] | None = None  # kind, data: not decoded yet
-        self._outcome: list[object] | Failure | None = None
-        self._waiters: list[Waiter] | None = None
-        self._callbacks: list[Callable[[], object]] | None = None
-        self.callback: Callable[[T_co], object] | None = None
-        self.error_callback: Callable[[BaseException], object] | None = None
+    __slots__ = ("__weakref__",)
 
     # -- asking -------------------------------------------------------------------------------------------------------
 
@@ -103,11 +75,11 @@ class Future(_Base["T_co"]):
 
     def wait(self, timeout: float | None = None) -> None:
         """Wait until the result is there, at most `timeout` seconds."""
-        self._dispatcher.wait(self, timeout)
+        self.dispatcher.wait(self, timeout)
 
     def done(self) -> bool:
         """Whether the result is there: a value, an exception, or a cancellation."""
-        return self._done
+        return self.is_done
 
     ready = done
 
@@ -117,31 +89,31 @@ class Future(_Base["T_co"]):
         Raises:
             ValueError: The result is not there yet.
         """
-        if not self._done:
+        if not self.is_done:
             raise ValueError(f"{self!r} is not ready: call wait() or get() first")
-        return not isinstance(self._decoded(), Failure)
+        return not isinstance(self.decoded(), Failure)
 
     def running(self) -> bool:
         """Whether a worker holds the task."""
-        return not self._done and self._dispatcher.is_held(self._job, self._index)
+        return not self.is_done and self.dispatcher.is_held(self.job, self.index)
 
     def cancelled(self) -> bool:
         """Whether `cancel` took it back before it started."""
-        return self._done and isinstance(self._outcome, Failure) and isinstance(self._outcome.error, CancelledError)
+        return self.is_done and isinstance(self.outcome, Failure) and isinstance(self.outcome.error, CancelledError)
 
     # -- acting -------------------------------------------------------------------------------------------------------
 
     def cancel(self) -> bool:
         """Take the task back if no worker has begun it; return whether it is cancelled now."""
-        return self.cancelled() or self._dispatcher.cancel(self, self._job, self._index)
+        return self.cancelled() or self.dispatcher.cancel(self, self.job, self.index)
 
     def add_done_callback(self, fn: Callable[[Future[T_co]], object]) -> None:
         """Call `fn(self)` when the result is there, at once if it is, in the thread that serves the pool then."""
-        self._dispatcher.add_callback(self, lambda: fn(self))
+        self.dispatcher.add_callback(self, lambda: fn(self))
 
     def __await__(self) -> Generator[object, None, T_co]:
         """Wait in an asyncio coroutine, without blocking its loop."""
-        if not self._done:
+        if not self.is_done:
             import asyncio
 
             loop = asyncio.get_running_loop()
@@ -160,33 +132,14 @@ class Future(_Base["T_co"]):
 
     def __repr__(self) -> str:
         state = "pending"
-        if self._done:
-            outcome = self._outcome
+        if self.is_done:
+            outcome = self.outcome
             state = (
                 "done" if outcome is None or isinstance(outcome, list) else f"failed: {type(outcome.error).__name__}"
             )
         return f"<Future {state}>"
 
-    # -- for the dispatcher -------------------------------------------------------------------------------------------
-
     def _wait_outcome(self, timeout: float | None) -> list[object] | Failure:
-        if not self._done and not self._dispatcher.wait(self, timeout):
+        if not self.is_done and not self.dispatcher.wait(self, timeout):
             raise TimeoutError(f"no result within {timeout} s; the task goes on, so you can wait again or cancel() it")
-        return self._decoded()
-
-    def _decoded(self) -> list[object] | Failure:
-        """The outcome, decoded by the first who asks; of two who ask at once both may decode, and one result is kept."""
-        outcome = self._outcome
-        if outcome is None:
-            raw = self._raw
-            if raw is None:  # another thread has just done it
-                return self._outcome  # type: ignore[return-value]
-            outcome = self._outcome = self._decode(raw)
-            self._raw = None
-        return outcome
-
-    def _decode(self, raw: tuple[int, object]) -> list[object] | Failure:
-        return decode(*raw)
-
-    def _digest(self) -> None:
-        """Called by the thread that waits for this, whenever something came in."""
+        return self.decoded()

@@ -21,6 +21,7 @@ from procflow.wire.packets import CALLS
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+    from typing import Any
 
     from procflow.dispatch.dispatcher import Dispatcher
     from procflow.scheduling.scheduler import Job
@@ -66,14 +67,14 @@ class CallsJob:
         if items == 1:
             del self._packed[start]
             future = self._futures.pop(start)
-            future._raw = (kind, data)
+            future.raw = (kind, data)
             dispatcher.resolve(future)
             return
         values = decode(kind, data)
         for offset in range(items):
             del self._packed[start + offset]
             future = self._futures.pop(start + offset)
-            future._outcome = values if isinstance(values, Failure) else [values[offset]]
+            future.outcome = values if isinstance(values, Failure) else [values[offset]]
             dispatcher.resolve(future)
 
     def finish(self, dispatcher: Dispatcher) -> None:
@@ -83,17 +84,17 @@ class CallsJob:
 class MapFuture(Future["list[object]"]):
     """The future of a whole map: it collects the parts, and decodes them as they come if somebody waits for it."""
 
-    __slots__ = ("_digesting", "_failed", "_parts", "_values")
+    __slots__ = ("_digesting", "_failed", "parts", "_values")
 
-    def __init__(self, dispatcher: Dispatcher, job: object, count: int) -> None:
+    def __init__(self, dispatcher: Dispatcher, job: MapJob, count: int) -> None:
         super().__init__(dispatcher, job, -1)
         self._values: list[object] = [None] * count
-        self._parts: deque[tuple[int, int, int, object]] = deque()  # start, items, kind, data
+        self.parts: deque[tuple[int, int, int, object]] = deque()  # start, items, kind, data
         self._digesting = threading.RLock()  # held while unpickling; no other lock is taken under it
         self._failed: tuple[int, Failure] | None = None  # the lowest that failed
 
-    def _digest(self) -> None:
-        parts = self._parts
+    def digest(self) -> None:
+        parts = self.parts
         if not parts:
             return
         with self._digesting:
@@ -106,9 +107,9 @@ class MapFuture(Future["list[object]"]):
                     self._failed = (start, outcome)
                 parts.popleft()  # only now: Ctrl-C in between must not lose it
 
-    def _decode(self, raw: tuple[int, object]) -> list[object] | Failure:
+    def decode(self, raw: tuple[int, object]) -> list[Any] | Failure:
         with self._digesting:  # wait for another thread that is at the last part
-            self._digest()
+            self.digest()
         return self._failed[1] if self._failed else [self._values]
 
 
@@ -137,11 +138,11 @@ class MapJob:
     def deliver(self, dispatcher: Dispatcher, start: int, items: int, kind: int, data: object) -> None:
         """Keep this part of the result until the future is asked."""
         assert self.future is not None
-        self.future._parts.append((start, items, kind, data))
+        self.future.parts.append((start, items, kind, data))
 
     def finish(self, dispatcher: Dispatcher) -> None:
         """Every item is done with."""
         assert self.future is not None
-        self.future._raw = (OBJECTS, None)
+        self.future.raw = (OBJECTS, None)
         self._inputs = ()
         dispatcher.resolve(self.future)

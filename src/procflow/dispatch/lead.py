@@ -23,14 +23,14 @@ if TYPE_CHECKING:
     from procflow.dispatch.guard import Guard
 
     class Target(Protocol):
-        """What a thread can wait for. Whoever sets `_done` wakes `_waiters` after it."""
+        """What a thread can wait for. Whoever sets `is_done` wakes `waiters` after it."""
 
-        _waiters: list[Waiter] | None
+        waiters: list[Waiter] | None
 
         @property
-        def _done(self) -> bool: ...
+        def is_done(self) -> bool: ...
 
-        def _digest(self) -> None: ...
+        def digest(self) -> None: ...
 
     class Core(Protocol):
         """What is led."""
@@ -96,7 +96,7 @@ class Lead:
 
     def wait(self, target: Target, timeout: float | None = None) -> bool:
         """Wait until the target is done, leading if nobody does; False after `timeout` seconds."""
-        if target._done:
+        if target.is_done:
             return True
         deadline = None if timeout is None else monotonic() + timeout
         me = threading.get_ident()
@@ -112,7 +112,7 @@ class Lead:
         while True:
             waiter: Waiter | None = None
             with self._guard.lock:
-                if target._done:
+                if target.is_done:
                     return True
                 nested = self._leader == me
                 if self._leader is None:
@@ -128,17 +128,17 @@ class Lead:
                     self._hand_over()
             if self._callbacks:
                 self._callbacks.run()
-            target._digest()
-            if deadline is not None and monotonic() >= deadline and not target._done:
+            target.digest()
+            if deadline is not None and monotonic() >= deadline and not target.is_done:
                 return False
 
     def _follow(self, target: Target) -> Waiter:
         """Become a follower. Under the guard."""
         waiter = Waiter()
         self._followers[waiter] = None
-        if target._waiters is None:
-            target._waiters = []
-        target._waiters.append(waiter)
+        if target.waiters is None:
+            target.waiters = []
+        target.waiters.append(waiter)
         if self._leader == self._background.ident:
             self._core.wake()
         return waiter
@@ -149,19 +149,19 @@ class Lead:
         finally:
             with self._guard:
                 self._followers.pop(waiter, None)
-                if target._waiters is not None and waiter in target._waiters:
-                    target._waiters.remove(waiter)
+                if target.waiters is not None and waiter in target.waiters:
+                    target.waiters.remove(waiter)
                 if waiter.promoted and self._leader is None:
                     self._promote()  # should this one not lead after all; if it does, that one follows again
 
     def _lead(self, target: Target, deadline: float | None) -> None:
         """Poll until the target is done, the deadline has passed, callbacks are due, or nobody is left to be polled."""
         core = self._core
-        while not target._done and not self._callbacks and not core.all_gone:
+        while not target.is_done and not self._callbacks and not core.all_gone:
             core.turn(remaining(deadline))
-            if target._done:
+            if target.is_done:
                 return
-            target._digest()
+            target.digest()
             if deadline is not None and monotonic() >= deadline:
                 return
 

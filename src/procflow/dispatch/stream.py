@@ -68,7 +68,7 @@ class StreamJob:
         self.buffersize = buffersize
         self._dispatcher = dispatcher
         self._ordered = ordered
-        self._inputs: dict[int, object] = {}  # items that are not done with
+        self.inputs: dict[int, object] = {}  # items that are not done with
         self.read = 0  # items read; written by the one thread that reads
         self.exhausted = False  # nothing more is to be read
         self._parts: deque[tuple[int, int, int, object]] = deque()  # unordered: as they came
@@ -80,12 +80,12 @@ class StreamJob:
         self.abandoned = False
         self.unbounded = False  # the pool was closed: read on though nobody takes results
         self.refill: Callable[[], None] = _nothing  # read more if there is room, or tell the feeder to
-        self._done = False  # for `wait`: something is there for the consumer, or it is the end
-        self._waiters: list[Waiter] | None = None
+        self.is_done = False  # for `wait`: something is there for the consumer, or it is the end
+        self.waiters: list[Waiter] | None = None
 
     def items(self, start: int, stop: int) -> Sequence[object]:
         """Return these inputs."""
-        inputs = self._inputs
+        inputs = self.inputs
         return [inputs[index] for index in range(start, stop)]
 
     def task_number(self, index: int) -> int:
@@ -99,7 +99,7 @@ class StreamJob:
     def add(self, items: Sequence[object]) -> None:
         """Items were read; called by the one thread that reads. The scheduler learns of them by `sync`."""
         start = self.read
-        self._inputs.update(zip(range(start, start + len(items)), items, strict=True))
+        self.inputs.update(zip(range(start, start + len(items)), items, strict=True))
         self.read = start + len(items)
 
     def unseen(self) -> int:
@@ -110,7 +110,7 @@ class StreamJob:
     def deliver(self, dispatcher: Dispatcher, start: int, items: int, kind: int, data: object) -> None:
         """Keep this part for the consumer."""
         for index in range(start, start + items):
-            del self._inputs[index]
+            del self.inputs[index]
         if self._ordered:
             self._places[start] = (start, items, kind, data)
             if start != self._next:
@@ -130,16 +130,16 @@ class StreamJob:
             part = self._places.pop(self._next, None)
             if part is not None:
                 self._next += part[1]
-            self._done = self.ended or self._next in self._places
+            self.is_done = self.ended or self._next in self._places
         else:
             part = self._parts.popleft() if self._parts else None
-            self._done = self.ended or bool(self._parts)
+            self.is_done = self.ended or bool(self._parts)
         if part is None:
             return None
         self.consumed += part[1]
         return part[2], part[3]
 
-    def _digest(self) -> None:
+    def digest(self) -> None:
         """Nothing to do early: the consumer decodes what it takes."""
 
 
@@ -182,7 +182,7 @@ class ResultIterator(_Base["T_co"]):
             if job.ended:
                 break
             job.refill()
-            if job._done:
+            if job.is_done:
                 continue
             if not dispatcher.wait(job, remaining(deadline)):
                 raise TimeoutError(f"no result within {timeout} s; the stream goes on, so you can ask again")
@@ -287,7 +287,7 @@ class Feeder:
         dispatcher.sync(job)
 
     def _read_all(self) -> None:
-        job, dispatcher, inputs = self._job, self._dispatcher, self._job._inputs
+        job, dispatcher, inputs = self._job, self._dispatcher, self._job.inputs
         limit, due = 0, 0.0
         for item in self._iterator:
             index = job.read

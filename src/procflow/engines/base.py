@@ -42,6 +42,7 @@ if TYPE_CHECKING:
 
         def items(self, start: int, stop: int) -> Sequence[object]:
             """Return the items `start` to `stop`; for CALLS what `pack_call` made of them."""
+            ...
 
     class Engine(Protocol):
         """See the module."""
@@ -53,18 +54,22 @@ if TYPE_CHECKING:
 
         def pack_call(self, function: Callable[..., object], args: object, kwargs: object) -> object:
             """Make a single call ready to travel; raise what pickling raises."""
+            ...
 
         def encode(self, work: Work, packet: Packet, oldest: int) -> object:
             """Make a packet ready to travel; raise what pickling raises."""
+            ...
 
         def send(self, packet: Packet, encoded: object) -> bool:
             """Give it to its worker; False if there is no room now."""
+            ...
 
         def discard(self, encoded: object) -> None:
             """An encoded packet will not be sent after all."""
 
         def take_back(self, worker: int) -> int | None:
             """Take the oldest unread packet of a worker; return its seq, or None if there is none."""
+            ...
 
         def start(self, worker: int) -> None:
             """Begin to start a worker; what becomes of it is reported. Called without the lock."""
@@ -80,9 +85,11 @@ if TYPE_CHECKING:
 
         def wait(self, timeout: float | None) -> list[int]:
             """Wait at most `timeout` seconds (None: for ever) for something to happen; return it for `collect`."""
+            ...
 
         def collect(self, ready: list[int]) -> list[Report]:
             """Report what happened."""
+            ...
 
         def wake(self) -> None:
             """End the current or the next `wait` early."""

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
         def poll(self, timeout: float | None) -> list[int]:
             """Wait at most `timeout` seconds (None: for ever); return the descriptors that are ready."""
+            ...
 
         def wake(self) -> None:
             """End the current or the next `poll`."""
@@ -72,7 +73,7 @@ class EpollPoller:
     """Linux."""
 
     def __init__(self) -> None:
-        self._epoll = select.epoll(flags=select.EPOLL_CLOEXEC)
+        self._epoll = select.epoll()  # close-on-exec, as every descriptor that Python opens
         try:
             own(self._epoll.fileno())
             self._waker = _Waker()

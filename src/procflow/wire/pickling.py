@@ -14,6 +14,7 @@ import sys
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from typing import Any
 
 __all__ = ["PROTOCOL", "dumps", "loads", "main_can_be_imported"]
 
@@ -63,7 +64,7 @@ def _by_value_dumps() -> Callable[[object], bytes]:
         from collections import ChainMap
         from multiprocessing.reduction import ForkingPickler
 
-        import cloudpickle
+        import cloudpickle  # pyright: ignore[reportMissingTypeStubs]
 
         known = dict(cloudpickle.Pickler.dispatch_table)
         known.pop(io.TextIOWrapper, None)  # cloudpickle would send an open file's text; a user expects an error
@@ -74,7 +75,8 @@ def _by_value_dumps() -> Callable[[object], bytes]:
 
         def by_value(obj: object) -> bytes:
             buffer = io.BytesIO()
-            ByValuePickler(buffer, PROTOCOL).dump(obj)
+            pickler: Any = ByValuePickler(buffer, PROTOCOL)  # cloudpickle has no types
+            pickler.dump(obj)
             return buffer.getvalue()
 
         _by_value = by_value
