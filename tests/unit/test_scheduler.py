@@ -515,6 +515,20 @@ def test_while_one_worker_works_failed_starts_of_another_fail_nothing() -> None:
     assert driver.scheduler.alive == 1
 
 
+def test_a_worker_that_was_ready_shows_that_workers_can_start() -> None:
+    driver = Driver(2, maxtasksperchild=1, ready=False)
+    driver.scheduler.worker_ready(1)
+    driver.job(2)
+    packet = driver.send()[0]
+    fail_starts(driver, 3)
+    driver.take("start")
+    driver.finish(packet)
+    assert driver.take("retire") == [(1,)]
+    assert driver.take("start") == [(5,), (6,)]
+    driver.scheduler.worker_gone(1)
+    assert driver.take("unstartable") == []
+
+
 # -- maxtasksperchild ---------------------------------------------------------------------------------------------------------
 
 

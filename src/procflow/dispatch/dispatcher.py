@@ -476,6 +476,7 @@ class Dispatcher:
             spans = self._scheduler.terminate()
             self.wake()
         self._engine.terminate()
+        self._perform()  # failures that were decided before
         for job, start, stop in spans:
             self._fail_items(
                 job.id, start, stop, lambda _: PoolClosed("the pool was terminated; the task may have run")

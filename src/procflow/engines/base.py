@@ -2,11 +2,14 @@
 
 An engine runs *workers* (processes, or slots of something bigger), gives them packets and reports:
 
-    ("ready", worker)                                       it can take packets
-    ("answer", worker, seq, seconds, final, segments)       items of a packet are done with; the rest of a final is
-    returned ("split", worker, seq)                                  nothing of the packet began; its items must travel
-    alone ("gone", worker, begun, item, width, pid, exitcode, text)   it has ended, and everything it wrote was reported
-    before
+    ("ready", worker)
+        it can take packets
+    ("answer", worker, seq, seconds, final, segments)
+        items of a packet are done with; the rest of a final answer is returned unbegun
+    ("split", worker, seq)
+        nothing of the packet began; its items must travel alone
+    ("gone", worker, begun, item, width, pid, exitcode, text)
+        it has ended, and everything it wrote was reported before
 
 E1  `encode` and `pack_call` run user code (pickling); they are called without any lock, from any thread.
 E2  `send`, `take_back`, `retire`, `reap` are called under the pool's lock, never block and never run user code.

@@ -16,6 +16,7 @@ from __future__ import annotations
 import os
 import signal
 import threading
+from multiprocessing import resource_tracker
 from time import monotonic, perf_counter
 
 from procflow.engines.local_worker import LocalWorker
@@ -86,6 +87,9 @@ class LocalEngine:
         self._quick = False  # the last task took less than SPIN
         self._retired: set[int] = set()  # workers that were let go, perhaps before they were started
         self._terminated = False
+        # The one tracker of this process is to know the shared memory that tasks make, or each worker starts its own,
+        # which removes it when the worker ends. multiprocessing.resource_tracker
+        resource_tracker.ensure_running()
         self._poller = open_poller(portable=portable)
         try:
             self._blocks = Blocks(portable=portable)
@@ -250,7 +254,7 @@ class LocalEngine:
         if self._unstarted:
             return self._poller.poll(0.0)
         if self._quick and timeout != 0.0:
-            # A thread that sleeps is woken after 40 to 50 us if its core has gone to sleep too; and quick tasks are there
+            # A thread that sleeps is woken after 40 to 50 us if its core went to sleep too, and quick tasks are there
             # sooner. Whoever else wants this core gets it by the yield.
             until = perf_counter() + SPIN
             while perf_counter() < until:

@@ -73,15 +73,15 @@ class EpollPoller:
     """Linux."""
 
     def __init__(self) -> None:
-        self._epoll = select.epoll()  # close-on-exec, as every descriptor that Python opens
+        # Not owned: a fork's copy of the object closes the fork's copy of the descriptor when it is dropped, and to be
+        # registered here does not keep a pipe open.
+        self._epoll = select.epoll()
         try:
-            own(self._epoll.fileno())
             self._waker = _Waker()
-            self.register(self._waker.reader)
         except BaseException:
-            disown(self._epoll.fileno())
             self._epoll.close()
             raise
+        self.register(self._waker.reader)
         self.wake = self._waker.wake
         self._wait = self._epoll.poll
 
@@ -99,7 +99,6 @@ class EpollPoller:
         return ready
 
     def close(self) -> None:
-        disown(self._epoll.fileno())
         self._epoll.close()
         self._waker.close()
 

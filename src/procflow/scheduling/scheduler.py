@@ -219,7 +219,7 @@ class Scheduler:
         """The packet holds one chunk, and it does not pickle. The caller has failed its items; none started."""
         worker = self.workers.get(packet.worker)
         if worker is not None and packet.seq in worker.inflight:
-            self._drop(worker, packet, unbegun=True)
+            self._drop(worker, packet, unbegun=packet.stop - packet.start)
             self._resolve(packet.job, packet.stop - packet.start)
             self._settle(worker)
 
@@ -237,7 +237,7 @@ class Scheduler:
         if count and seconds > 0.0:
             job.seconds = blend(job.seconds, seconds * job.grain / count)
         if final:
-            self._drop(worker, packet, unbegun=False)
+            self._drop(worker, packet, unbegun=packet.stop - packet.done)
             if packet.done < packet.stop:
                 self._wait_again(job, packet.done, packet.stop, 0)
         job.resolved += count
@@ -295,6 +295,8 @@ class Scheduler:
         if worker.state == STARTING:
             self._starting -= 1
             self._failed_starts += 1
+        elif worker.state == READY:
+            self._failed_starts = 0  # it had shown that workers can start
         self.slack[len(worker.inflight)].pop(worker_id, None)
         # Packets are written in any order, as several threads encode; but a worker begins one only after the final
         # answer to the one before. So what it begun last is all that it can have begun of what is not answered.
@@ -323,7 +325,12 @@ class Scheduler:
         self.ready.clear()
         for level in self.slack:
             level.clear()
-        self.commands.clear()
+        for command in self.commands:
+            if command[0] == "start":  # nobody has taken it: there is no process whose end would be reported
+                self._starting -= 1
+                self.alive -= 1
+                del self.workers[command[1]]
+        self.commands = [command for command in self.commands if command[0] in ("lost", "unstartable", "finished")]
         for job, start, stop in open_spans:
             job.resolved += stop - start
         self.unresolved = 0
@@ -401,19 +408,20 @@ class Scheduler:
     def _settle(self, worker: Worker) -> None:
         """A worker has fewer packets than before: give it more, or let it go."""
         if not worker.inflight and not worker.allowance:
+            self._failed_starts = 0  # it has shown that workers can start
             self._retire(worker)
             self._replace()
         else:
             self._fill()
             self._retire_if_idle()
 
-    def _drop(self, worker: Worker, packet: Packet, *, unbegun: bool) -> None:
-        """Take a packet from a live worker's list, and put the worker on its new level."""
+    def _drop(self, worker: Worker, packet: Packet, unbegun: int = 0) -> None:
+        """Take a packet from a live worker's list, and put it on its new level; `unbegun` items do not count."""
         held = len(worker.inflight)
         del worker.inflight[packet.seq]
         exhausted = not worker.allowance
         if unbegun and worker.allowance >= 0:
-            worker.allowance += -(-(packet.stop - packet.start) // packet.job.grain)
+            worker.allowance += -(-unbegun // packet.job.grain)
         if worker.state == READY and worker.allowance:
             if not exhausted:
                 del self.slack[held][worker.id]
@@ -423,7 +431,7 @@ class Scheduler:
         """These packets never started: their items wait again, ahead of all others, in their order."""
         for packet in reversed(packets):
             if gone is None:
-                self._drop(self.workers[packet.worker], packet, unbegun=True)
+                self._drop(self.workers[packet.worker], packet, unbegun=packet.stop - packet.start)
             self._wait_again(packet.job, packet.start, packet.stop, most)
 
     def _wait_again(self, job: Job, start: int, stop: int, most: int) -> None:
@@ -433,9 +441,9 @@ class Scheduler:
     def _lose(self, packet: Packet, item: int | None, width: int, cause: Cause) -> None:
         """The worker died in this packet. What it may have begun is lost, the chunks behind that never started."""
         grain, start, stop = packet.job.grain, packet.done, packet.stop
-        if item is not None and start <= item < stop:
+        if item is not None:  # it may be done, and its result salvaged: then nothing is lost
             begun = -(-(item + width - packet.start) // grain) * grain  # items, in whole chunks
-            stop = min(stop, packet.start + begun)
+            stop = max(start, min(stop, packet.start + begun))
         if stop < packet.stop:
             self._wait_again(packet.job, stop, packet.stop, 0)
         if start < stop:
@@ -468,7 +476,7 @@ class Scheduler:
             return
         wanted = self.processes
         if self.draining:
-            wanted = min(wanted, self.alive + len(self.ready)) if self.ready else 0
+            wanted = min(wanted, self.alive - self._starting + len(self.ready)) if self.ready else 0
         self._start(max(0, wanted - self.alive))
 
     def _give_up_waiting(self, cause: Cause) -> None:
@@ -508,7 +516,7 @@ class Scheduler:
                 assert worker.allowance, worker  # S5
         for worker in self.workers.values():
             assert len(worker.inflight) <= self.window  # S2
-            if worker.state == READY and worker.allowance:
+            if worker.state == READY and worker.allowance and not self.stopped:
                 assert worker.id in self.slack[len(worker.inflight)]  # S2
         alive = sum(worker.state != RETIRING for worker in self.workers.values())
         assert alive == self.alive <= self.processes  # S3

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import os
 import pickle
-import sys
 
 from procflow.start import main_module
 
@@ -88,51 +87,18 @@ class _Passing:
 
 
 def _dumps(obj: object, *, with_cloudpickle: bool) -> tuple[bytes, list[int]]:
-    import io
     import multiprocessing.context
     from multiprocessing import reduction
 
+    from procflow.start.by_value import dumps_by_value
+
     passing = _Passing()
     spawning: Any = multiprocessing.context
-    buffer = io.BytesIO()
-    pickler = _cloudpickler(buffer) if with_cloudpickle else reduction.ForkingPickler(buffer, pickle.HIGHEST_PROTOCOL)
+    forking: Any = reduction.ForkingPickler
     before = spawning.get_spawning_popen()
     spawning.set_spawning_popen(passing)
     try:
-        pickler.dump(obj)
+        data = dumps_by_value(obj) if with_cloudpickle else bytes(forking.dumps(obj, pickle.HIGHEST_PROTOCOL))
     finally:
         spawning.set_spawning_popen(before)
-    return buffer.getvalue(), passing.fds
-
-
-def _cloudpickler(buffer: Any) -> Any:
-    from collections import ChainMap
-    from multiprocessing import reduction
-
-    import cloudpickle  # pyright: ignore[reportMissingTypeStubs]
-
-    base: Any = cloudpickle.Pickler
-    forking: Any = reduction.ForkingPickler
-    by_reference = not main_module.by_value()
-
-    class Pickler(base):  # type: ignore[misc]  # cloudpickle has no types
-        # On the class: the C pickler looks for it when it is made, and no later.
-        dispatch_table: Any = ChainMap(forking._extra_reducers, base.dispatch_table)  # noqa: RUF012
-
-        def reducer_override(self, obj: object) -> Any:
-            # cloudpickle sends all of __main__ by value: instances would come back with a class that is not ours.
-            if by_reference and _is_global_of_main(obj):
-                return NotImplemented
-            by_value: Any = super()
-            return by_value.reducer_override(obj)
-
-    return Pickler(buffer, pickle.HIGHEST_PROTOCOL)
-
-
-def _is_global_of_main(obj: object) -> bool:
-    if getattr(obj, "__module__", None) not in ("__main__", "__mp_main__"):
-        return False
-    found: object = sys.modules.get("__main__")
-    for part in str(getattr(obj, "__qualname__", "")).split("."):
-        found = getattr(found, part, None)
-    return found is obj
+    return data, passing.fds

@@ -1,8 +1,7 @@
 """Task channels: a one-way pipe that carries packets from the pool to one worker.
 
-    PacketChannel   Linux: a pipe in packet mode (O_DIRECT): one write is one read, atomically; pipe(2). The pool keeps
-    a
-                    second, non-blocking description of the read end and can take back what the worker has not begun.
+    PacketChannel   Linux: a pipe in packet mode (O_DIRECT): one write is one read, atomically; pipe(2). The pool
+                    keeps a second, non-blocking description of the read end and can take back what was not begun.
     StreamChannel   everywhere: a plain pipe, each packet after its length. Nothing can be taken back.
 
 C1  A write never blocks: what is outstanding (`window` packets of PACKET_MAX bytes) fits into the pipe's buffer.

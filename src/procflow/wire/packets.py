@@ -16,10 +16,10 @@ From a worker comes a stream of frames, `FRAME header (nbytes, kind) | body`:
     ANSWER            ANSWER header, then segments, which cover the packet's items in their order
     segment           SEGMENT header (kind, items, nbytes) | bytes
 
-    VALUES   a pickled list, one value for each item            FAILURE   a pickled tuple, see `pack_failure`: `items`
-    of VALUE    one pickled value                                            them are done with: one failed, its chunk's
-    SPLIT    no item: the packet's items did not unpickle                 others are not run
-             together and none has begun; send them one by one
+    VALUES    a pickled list, one value for each item
+    VALUE     one pickled value
+    FAILURE   a pickled tuple, see `pack_failure`: `items` are done with; one failed, its chunk's others do not run
+    SPLIT     no item: the packet's items did not unpickle together and none has begun; send them one by one
 """
 
 from __future__ import annotations
