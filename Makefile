@@ -19,11 +19,11 @@ INSTALL = @sh .ci/venv "$(VENV)"
 
 # The targets share one environment.
 .NOTPARALLEL:
-.PHONY: all demo test coverage lint format types docs docs-serve bench build clean help
+.PHONY: all demo test yardstick coverage lint format types docs docs-serve bench build clean help
 
 help:
 	@sed -n '1,/^$$/s/^# \{0,1\}//p' Makefile
-	@echo "Targets: all demo test coverage lint format types docs docs-serve bench build clean"
+	@echo "Targets: all demo test yardstick coverage lint format types docs docs-serve bench build clean"
 
 all: test lint types docs
 
@@ -39,6 +39,11 @@ demo:
 test:
 	$(INSTALL) test
 	@$(RUN) -m pytest $(PYTEST_ARGS)
+
+# The interpreter's own tests of multiprocessing, on procflow.
+yardstick:
+	$(INSTALL) test
+	@$(RUN) tests/yardstick/run_stdlib_tests.py all
 
 coverage:
 	$(INSTALL) test

@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 
-from side_by_side import arguments, compare, report
+from _side_by_side import arguments, compare, report
 
 from procflow import Pool
 

@@ -291,6 +291,7 @@ class SchedulerMachine(RuleBasedStateMachine):
         if packet.job.adaptive and failing < done:  # it failed: what stands behind it in the unit begins later
             done = failing + 1
             self.works[packet.job.id].begun -= set(range(process.item + done, process.item + process.width))
+            process.chunks -= process.width - done
         process.place = process.item + done
 
     @precondition(lambda self: self.where(lambda p: p.running and p.between))
@@ -433,7 +434,7 @@ class SchedulerMachine(RuleBasedStateMachine):
         if self.to_encode:
             found.append(lambda pick: self.encode(pick, False))
         steps: list[tuple[Callable[[Process], object], Callable[[int], object]]] = [
-            (lambda p: p.outbox, lambda pick: self.read(pick, 1e-5)),
+            (lambda p: p.outbox, lambda pick: self.read(pick, (1e-5, 1e-2)[pick % 2])),
             (lambda p: not p.ready, self.become_ready),
             (lambda p: p.ready and not p.running and p.pipe, lambda pick: self.begin_a_packet(pick, 1 + pick % 3)),
             (lambda p: p.can_go_on, self.begin_an_item),

@@ -2,13 +2,16 @@
 
     python tests/yardstick/run_stdlib_tests.py [-v] METHOD [CLASS or CLASS.test ...]
 
-METHOD is fork, spawn or forkserver. Without classes, all of `CLASSES` run, less what `SKIPPED` gives a reason for.
+METHOD is fork, spawn or forkserver, or all: the three side by side, as they mostly wait. Without classes, all of
+`CLASSES` run, less what `SKIPPED` gives a reason for.
 """
 
 from __future__ import annotations
 
 import os
+import subprocess
 import sys
+import tempfile
 import unittest
 from pathlib import Path
 
@@ -39,10 +42,25 @@ CLASSES = (
     "TestCloseFds",
     "TestStdinBadfiledescriptor",
     "TestSyncManagerTypes",
+    "TestPool",
+    "TestPoolWorkerErrors",
+    "TestPoolWorkerLifetime",
+    "TestPoolNotLeakOnFailure",
+    "TestInitializers",
+    "TestTimeouts",
+    "TestConnection",
+    "TestPoll",
+    "TestPicklingConnections",
 )
 
 # "Class.test" -> why procflow does otherwise, on purpose.
 SKIPPED: dict[str, str] = {
+    "TestPool.test_make_pool": "looks into the private list of workers",
+    "TestPool.test_map_unplicklable": "what a reduction raised is the cause of a PicklingError",
+    "TestPool.test_resource_warning": "sets a private state; procflow's ResourceWarning is tested in tests/contract",
+    "TestPool.test_traceback": "the cause is procflow.RemoteTraceback, with the same `tb`",
+    "TestPoolWorkerErrors.test_unpickleable_result": "a lambda can be returned",
+    "TestPoolWorkerLifetime.test_pool_worker_lifetime": "looks into the private list of workers",
     "TestStartMethod.test_get_all": "the default method comes first (as in 3.14), and procflow's is forkserver",
 }
 
@@ -51,6 +69,8 @@ def main(arguments: list[str]) -> int:
     """Run; the exit code."""
     verbosity = 2 if "-v" in arguments else 1
     method, *chosen = [argument for argument in arguments if argument != "-v"]
+    if method == "all":
+        return run_all(chosen)
     here = str(Path(__file__).resolve().parent)
     sys.path.insert(0, here)  # children find stdlib_cases by the sys.path they are given
     os.environ["PROCFLOW_YARDSTICK_METHOD"] = method
@@ -63,6 +83,23 @@ def main(arguments: list[str]) -> int:
             suite.addTests(test for test in tests if wanted(test, chosen))
     result = unittest.TextTestRunner(verbosity=verbosity).run(suite)
     return 0 if result.wasSuccessful() else 1
+
+
+def run_all(chosen: list[str]) -> int:
+    """Run the three methods in processes of their own; print the end of what passed, and all of what failed."""
+    runs = {}
+    for method in ("fork", "spawn", "forkserver"):
+        output = tempfile.TemporaryFile("w+")  # noqa: SIM115 - closed when the run has ended
+        command = [sys.executable, __file__, method, *chosen]
+        runs[method] = (subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT), output)
+    failed = 0
+    for method, (run, output) in runs.items():
+        failed |= run.wait()
+        output.seek(0)
+        lines = output.read().splitlines()
+        output.close()
+        print(f"--- {method}", *(lines if run.returncode else lines[-3:]), sep="\n")
+    return failed
 
 
 def wanted(test: unittest.TestCase, chosen: list[str]) -> bool:

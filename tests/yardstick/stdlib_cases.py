@@ -19,6 +19,8 @@ METHOD = os.environ["PROCFLOW_YARDSTICK_METHOD"]
 # What the tests take from the multiprocessing module, and get from procflow's default context instead.
 FROM_PROCFLOW = (
     "Process",
+    "Pool",
+    "Pipe",
     "get_context",
     "get_start_method",
     "set_start_method",
@@ -41,7 +43,7 @@ FROM_PROCFLOW = (
     "RawValue",
     "RawArray",
 )
-for _name in (*FROM_PROCFLOW, *os.environ.get("PROCFLOW_YARDSTICK_ALSO", "").split()):
+for _name in FROM_PROCFLOW:
     setattr(multiprocessing, _name, getattr(context.default_context, _name))
 
 
