@@ -306,7 +306,7 @@ class Pool:
                 f"unclosed {self!r}: use `with`, or close() and join()", ResourceWarning, source=self, stacklevel=2
             )
         finally:
-            core.terminate()
+            core.terminate_later()
 
     def __repr__(self) -> str:
         return f"<Pool of {self._processes}: {self._dispatcher.describe() if self._dispatcher else 'not started'}>"

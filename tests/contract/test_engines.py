@@ -10,6 +10,7 @@ import threading
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
+from time import monotonic
 from typing import Any
 
 import pytest
@@ -147,26 +148,18 @@ def test_a_future_tells_how_it_ended(pool: procflow.Pool) -> None:
 # -- callbacks --------------------------------------------------------------------------------------------------------------------
 
 
-def test_a_callback_has_returned_before_the_result_is_ready(pool: procflow.Pool) -> None:
-    states: list[Any] = []
-    gate = threading.Event()
+def test_a_callback_has_returned_before_the_result_is_ready(workers: procflow.Pool) -> None:
+    called, gate = threading.Event(), threading.Event()
 
-    def callback(value: int) -> None:
+    def callback(_: int) -> None:
+        called.set()
         gate.wait(DEADLOCK)
-        states.append((value, future.ready()))
 
-    holder = threading.Timer(0, gate.set)
-    if isinstance(pool._dispatcher, object) and pool._core.inline:
-        gate.set()
-        future = pool._core.new_call()
-        future.callback = callback
-        pool._core.submit(f.double, (4,), {}, future)
-    else:
-        future = pool.apply_async(f.double, (4,), callback=callback)
-    holder.start()
+    future = workers.apply_async(f.double, (4,), callback=callback)
+    assert called.wait(DEADLOCK)
+    assert not future.ready()
+    gate.set()
     assert future.get(DEADLOCK) == 8
-    holder.join()
-    assert states == [(8, False)]
 
 
 def test_an_error_callback_gets_the_exception_and_the_callback_is_not_called(pool: procflow.Pool) -> None:
@@ -343,25 +336,19 @@ def test_a_call_whose_pickling_ends_the_pool_is_refused_or_resolved(workers: pro
 
 
 def test_a_pool_that_is_closed_while_a_worker_starts_ends(open_local: Open, monkeypatch: pytest.MonkeyPatch) -> None:
-    pool = open_local(1)
-    pid = pool.apply(f.pid)
-    originals = local.launch, local.launch_fork
-
-    def closing(original: Callable[..., Any]) -> Callable[..., Any]:
-        def launch(*args: Any, **kwargs: Any) -> Any:
+    def closing(launch: Callable[..., Any]) -> Callable[..., Any]:
+        def close_and_launch(*args: Any, **kwargs: Any) -> Any:
             pool.close()
-            return original(*args, **kwargs)
+            return launch(*args, **kwargs)
 
-        return launch
+        return close_and_launch
 
-    monkeypatch.setattr(local, "launch", closing(originals[0]))
-    monkeypatch.setattr(local, "launch_fork", closing(originals[1]))
-    os.kill(pid, signal.SIGKILL)
-    wait_until(lambda: pool._core.closed, "the replacement's launch")
-    try:
-        join(pool)
-    finally:
-        pool.terminate()
+    for pool in end(open_local(1)):
+        pool.apply(f.pid)
+        monkeypatch.setattr(local, "launch", closing(local.launch))
+        monkeypatch.setattr(local, "launch_fork", closing(local.launch_fork))
+        assert isinstance(pool.submit(f.die, "SIGKILL").exception(DEADLOCK), procflow.WorkerDied)
+        wait_until(lambda: pool._core.closed, "the start of a replacement")
         join(pool)
 
 
@@ -398,6 +385,43 @@ def test_a_task_that_has_not_begun_can_be_cancelled(open_local: Open, tmp_path: 
         assert [future.result(DEADLOCK) for future in rest[:-1]] == [x * 2 for x in range(9)]
 
 
+def test_a_wait_ends_when_another_thread_cancels(open_local: Open, tmp_path: Path) -> None:
+    gate = tmp_path / "gate"
+    with open_local(1) as pool:
+        pool.submit(f.wait_for, str(gate))
+        future = [pool.submit(f.double, x) for x in range(5)][-1]
+        waiter = threading.Thread(target=future.wait, daemon=True)
+        waiter.start()
+        wait_until(lambda: pool._core._lead._leader == waiter.ident, "the waiter leads")
+        try:
+            assert future.cancel()
+            waiter.join(DEADLOCK)
+            assert not waiter.is_alive()
+        finally:
+            gate.touch()
+
+
+def test_the_end_of_an_input_wakes_a_consumer_that_leads(workers: procflow.Pool, monkeypatch: pytest.MonkeyPatch) -> None:
+    core, asleep = workers._core, threading.Event()
+    wait, feeding = core._engine.wait, core.feeding
+
+    def wait_and_tell(timeout: float | None) -> list[int]:
+        if timeout is None or timeout > 1:
+            asleep.set()
+        return wait(timeout)
+
+    def stop_late(job: Any, reads: bool) -> None:
+        feeding(job, reads)
+        if not reads:  # the input has ended; the scheduler learns it when the consumer sleeps
+            asleep.wait(DEADLOCK)
+
+    monkeypatch.setattr(core._engine, "wait", wait_and_tell)
+    monkeypatch.setattr(core, "feeding", stop_late)
+    began = monotonic()
+    assert list(workers.imap(f.double, iter([1]))) == [2]
+    assert monotonic() - began < DEADLOCK
+
+
 def test_several_threads_may_wait_for_one_pool(pool: procflow.Pool) -> None:
     found: dict[int, list[int]] = {}
 
@@ -415,16 +439,19 @@ def test_several_threads_may_wait_for_one_pool(pool: procflow.Pool) -> None:
 def test_a_map_is_not_finished_before_its_last_results_are_delivered(
     workers: procflow.Pool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    original = jobs.MapJob.deliver
+    original, early = jobs.MapJob.deliver, list[bool]()
 
-    def deliver(*args: Any) -> None:
+    def deliver(job: jobs.MapJob, *args: Any) -> None:
         other = threading.Thread(target=workers.submit, args=(f.double, 1))  # it performs what is to be performed
         other.start()
         other.join(DEADLOCK)
-        original(*args)
+        assert job.future is not None
+        early.append(job.future.done())
+        original(job, *args)
 
     monkeypatch.setattr(jobs.MapJob, "deliver", deliver)
     assert workers.map_async(f.double, [1, 2, 3]).get(DEADLOCK) == [2, 4, 6]
+    assert not any(early)
 
 
 # -- inputs -----------------------------------------------------------------------------------------------------------------------------

@@ -21,7 +21,7 @@ IDLE_TICKS = 50  # then it parks
 
 
 class Background:
-    """See the module. The thread is made at the first need."""
+    """See the module."""
 
     def __init__(self, lead: Lead) -> None:
         self._lead = lead
@@ -38,12 +38,28 @@ class Background:
         with self._lock:
             if not self.parked or self._stopped:
                 return
-            self.parked = False
-            if self._thread is None:
-                self._thread = threading.Thread(target=self._run, name="procflow-background", daemon=True)
-                self._thread.start()
-            else:
+            if self._has_thread():
+                self.parked = False
                 self._wake()
+
+    def start(self) -> None:
+        """Make the thread, parked. It is there before a finalizer needs it, which could not make one."""
+        with self._lock:
+            self._has_thread()
+
+    def _has_thread(self) -> bool:
+        if self._thread is None and not self._stopped:
+            thread = threading.Thread(target=self._run, name="procflow-background", daemon=True)
+            try:
+                thread.start()
+            except RuntimeError:  # the system has no thread for us now; the next unpark tries again
+                return False
+            self._thread = thread
+        return True
+
+    def kick(self) -> None:
+        """Have the thread look around now. Takes no lock, so a finalizer may call it wherever it runs."""
+        self._wake()
 
     def end(self) -> None:
         """Nothing will come any more: the thread ends."""
@@ -64,10 +80,22 @@ class Background:
             pass
 
     def _run(self) -> None:
-        self.ident = ident = threading.get_ident()
+        self.ident = threading.get_ident()
+        while True:
+            try:
+                self._loop(self.ident)
+                return
+            except BaseException:  # a bug; but what is to come must not wait for ever
+                import logging  # rare, and 15 ms
+
+                logging.getLogger("procflow").exception("the pool's background thread failed; the pool is terminated")
+                self._lead.give_up()
+
+    def _loop(self, ident: int) -> None:
         lead = self._lead
-        idle, taken = 0, lead.taken
+        idle, taken = IDLE_TICKS if self.parked else 0, lead.taken
         while not self._stopped and not lead.finished:
+            lead.run_dropped()
             if lead.try_lead(ident, taken):
                 lead.lead_in_background()
             idle = 0 if lead.busy else idle + 1
@@ -84,5 +112,5 @@ class Background:
             with self._lock:
                 self.parked = False
             return
-        while self.parked and not self._stopped and not self._lead.finished:
+        while self.parked and not self._stopped and not self._lead.finished and not self._lead.dropped:
             self._signal.acquire()

@@ -40,7 +40,9 @@ class Callbacks:
             while self._due:
                 try:
                     self._due.popleft()()
-                except Exception:
+                except BaseException as error:
+                    if isinstance(error, KeyboardInterrupt) and threading.current_thread() is threading.main_thread():
+                        raise  # the user's Ctrl-C
                     import logging  # rare, and 15 ms
 
                     logging.getLogger("procflow").exception("a callback raised; the pool goes on")

@@ -23,6 +23,7 @@ from procflow.dispatch.stream import StreamJob
 from procflow.engines.base import RAISED
 from procflow.errors import CancelledError, InitializerError, PicklingError, PoolClosed, WorkerDied, describe_exit
 from procflow.scheduling.scheduler import Scheduler
+from procflow.wire.shown import shown, told
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -30,8 +31,10 @@ if TYPE_CHECKING:
     from typing import Any
 
     from procflow.dispatch.lead import Target, Waiter
-    from procflow.engines.base import Engine, Report
+    from procflow.engines.base import Engine, Report, Segment
     from procflow.scheduling.scheduler import Command, Job, Packet
+
+    Work = CallsJob | MapJob | StreamJob
 
 __all__ = ["Dispatcher"]
 
@@ -50,15 +53,19 @@ class Dispatcher:
         self.inline = engine.inline
         self._pid = os.getpid()
         self._numbers = itertools.count(1)
-        self._jobs: dict[int, CallsJob | MapJob | StreamJob] = {}
+        self._jobs: dict[int, Work] = {}
         self._feeding: set[StreamJob] = set()  # streams whose input is being read now
         self._put_back: list[Command] = []  # D2
         self._closed = self._terminated = False
+        self._unfinished: list[tuple[Job, int, int]] = []  # terminated, and still to be failed
+        self._ended = False  # terminated, and nothing is left to do
         job = self._scheduler.add_job(next(self._numbers))
         self._calls = self._jobs[job.id] = CallsJob(job)
         with self._guard:
             self._scheduler.open()
         self._perform()
+        if not self.inline:
+            self._lead.start()  # after the workers: a fork without threads is the safer one
 
     # -- accepting work -----------------------------------------------------------------------------------------------
 
@@ -74,22 +81,28 @@ class Dispatcher:
         calls = self._calls
         try:
             packed = self._engine.pack_call(function, args, kwargs)
-        except Exception as refusal:  # noqa: BLE001 - the user's own reductions: anything may be raised
+        except KeyboardInterrupt:
+            raise
+        except BaseException as refusal:  # noqa: BLE001 - the user's own reductions: anything may be raised
             made = future or Future(self, calls, 0)
-            self._fail(made, _not_picklable(f"the call of {function!r}", refusal))
+            self._fail(made, _not_picklable(f"the call of {shown(function)}", refusal))
             return made
         if future is None:
             future = Future(self, calls, 0)
         state = calls.state
         try:
             with self._guard.lock:
-                index = future.index = state.added
-                calls.add(index, packed, future)
-                self._scheduler.add_items(state, 1)
+                late = self._closed
+                if not late:
+                    index = future.index = state.added
+                    calls.add(index, packed, future)
+                    self._scheduler.add_items(state, 1)
             self._perform()
         except BaseException:
             self._guard.torn = True
             raise
+        if late:  # another thread, or the pickling itself, has closed the pool since
+            raise self._refusal()
         self._lead.watch()
         return future
 
@@ -107,38 +120,49 @@ class Dispatcher:
     ) -> MapFuture:
         """Accept a map over a sequence."""
         self.check_open()
+        future: MapFuture | None = None
         with self._guard:
-            job = self._scheduler.add_job(next(self._numbers), grain=chunksize or 1, adaptive=chunksize is None)
-            made = self._jobs[job.id] = MapJob(job, function, kind, inputs)
-            made.future = future = MapFuture(self, made, len(inputs))
-            prepare(future)
-            if inputs:
-                self._scheduler.add_items(job, len(inputs))
-            self._scheduler.close_job(job)
+            if not self._closed:
+                job = self._scheduler.add_job(next(self._numbers), grain=chunksize or 1, adaptive=chunksize is None)
+                made = self._jobs[job.id] = MapJob(job, function, kind, inputs)
+                made.future = future = MapFuture(self, made, len(inputs))
+                prepare(future)
+                if inputs:
+                    self._scheduler.add_items(job, len(inputs))
+                self._scheduler.close_job(job)
+        if future is None:
+            raise self._refusal()
         self._perform()
         self._lead.watch()
         return future
 
-    def open_stream(self, make: Callable[[Any], StreamJob], chunksize: int | None) -> StreamJob:
+    def open_stream(self, make: Callable[[Job], StreamJob], chunksize: int | None) -> StreamJob:
         """Accept a stream; its items come by `sync`."""
         self.check_open()
+        made: StreamJob | None = None
         with self._guard:
-            job = self._scheduler.add_job(
-                next(self._numbers), grain=chunksize or 1, adaptive=chunksize is None, lazy=True
-            )
-            made = self._jobs[job.id] = make(job)
+            if not self._closed:
+                job = self._scheduler.add_job(
+                    next(self._numbers), grain=chunksize or 1, adaptive=chunksize is None, lazy=True
+                )
+                made = self._jobs[job.id] = make(job)
+        if made is None:
+            raise self._refusal()
         return made
 
     def check_open(self) -> None:
-        """Refuse work that comes too late. What slips through, while another thread closes, is still done."""
+        """Refuse work that comes too late."""
+        if self.inline and self._lead.dropped:
+            self._lead.run_dropped()  # there is no background thread to do it
+        if self._closed or self.foreign:
+            raise self._refusal()
+
+    def _refusal(self) -> PoolClosed:
         if self.foreign:
-            raise PoolClosed(
+            return PoolClosed(
                 f"this pool belongs to process {self._pid}, of which this process is a fork: make another one here"
             )
-        if self._terminated:
-            raise PoolClosed("Pool not running: it was terminated")
-        if self._closed:
-            raise PoolClosed("Pool not running: it was closed")
+        return PoolClosed(f"Pool not running: it was {'terminated' if self._terminated else 'closed'}")
 
     # -- streams ------------------------------------------------------------------------------------------------------
 
@@ -196,10 +220,20 @@ class Dispatcher:
         job.refill()  # a feeder that waits for room learns that it is to stop
         self._perform()
 
+    def abandon_later(self, job: StreamJob) -> None:
+        """The consumer has dropped the stream: for a finalizer, so without a lock."""
+        job.exhausted = True
+        job.refill()  # stops the feeder, or does nothing
+        self._lead.later(lambda: self.abandon(job))
+
+    def terminate_later(self) -> None:
+        """The pool was dropped: for a finalizer, so without a lock."""
+        self._lead.later(self.terminate)
+
     def resolve_stream(self, job: StreamJob) -> None:
         """Something came for the stream's consumer."""
         job.is_done = True
-        self._wake_waiters(job)
+        self._lead.resolved(job)
 
     # -- resolving ----------------------------------------------------------------------------------------------------
 
@@ -223,7 +257,7 @@ class Dispatcher:
 
     def _mark_done(self, future: Future[Any]) -> None:
         future.is_done = True
-        self._wake_waiters(future)
+        self._lead.resolved(future)
         if future.done_callbacks is not None:
             self._callbacks.add(*self._take_callbacks(future))
 
@@ -231,12 +265,6 @@ class Dispatcher:
         with self._guard:
             callbacks, future.done_callbacks = future.done_callbacks, None
         return callbacks or []
-
-    def _wake_waiters(self, target: Target) -> None:
-        waiters = target.waiters
-        if waiters:
-            for waiter in list(waiters):
-                waiter.wake()
 
     def _fail(self, future: Future[Any], error: BaseException) -> None:
         future.outcome = Failure(error)
@@ -278,20 +306,40 @@ class Dispatcher:
     def _take_in(self, reports: list[Report]) -> bool:
         if not reports and not self._feeding:
             return False
-        deliveries: list[tuple[int, int, int, int, object]] = []
+        deliveries: list[tuple[Work, int, list[Segment]]] = []
         with self._guard.lock:
             for report in reports:
                 self._absorb(report, deliveries)
             for job in list(self._feeding):
                 self._sync(job)
-        for job_id, start, items, kind, data in deliveries:
-            work = self._jobs.get(job_id)
-            if work is not None:
-                work.deliver(self, start, items, kind, data)
+        for work, at, segments in deliveries:
+            for kind, items, data in segments:
+                work.deliver(self, at, items, kind, data)
+                at += items  # noqa: PLW2901 - it goes through the packet
+            self._delivered(work)
         self._perform()
         return bool(reports)
 
-    def _absorb(self, report: Report, deliveries: list[tuple[int, int, int, int, object]]) -> None:
+    def _expect(self, work: Work) -> Work:
+        """Somebody is about to deliver to this job. Under the lock."""
+        work.delivery.expected += 1
+        return work
+
+    def _delivered(self, work: Work, *, finishing: bool = False) -> None:
+        """A delivery was made, or (`finishing`) the scheduler said that all are: whichever is last finishes the job."""
+        delivery = work.delivery
+        with self._guard.lock:
+            if finishing:
+                delivery.finishing = True
+            else:
+                delivery.expected -= 1
+            last = delivery.finishing and not delivery.expected
+            if last:
+                delivery.finishing = False
+        if last:
+            work.finish(self)
+
+    def _absorb(self, report: Report, deliveries: list[tuple[Work, int, list[Segment]]]) -> None:
         """Tell the scheduler of one report. Under the lock."""
         scheduler = self._scheduler
         worker = report[1]
@@ -300,11 +348,10 @@ class Dispatcher:
         if report[0] == "answer":
             _, _, seq, seconds, final, segments = report
             packet = scheduler.workers[worker].inflight[seq]
-            job, at = packet.job.id, packet.done
-            for kind, items, data in segments:
-                deliveries.append((job, at, items, kind, data))
-                at += items
-            scheduler.answered(worker, seq, at - packet.done, seconds, final)
+            work = self._jobs.get(packet.job.id)
+            if work is not None:
+                deliveries.append((self._expect(work), packet.done, segments))
+            scheduler.answered(worker, seq, sum([items for _, items, _ in segments]), seconds, final)
         elif report[0] == "ready":
             scheduler.worker_ready(worker)
         elif report[0] == "split":
@@ -326,6 +373,8 @@ class Dispatcher:
                         self._engine.retire(command[1])
                     elif command[0] == "take_back":
                         scheduler.taken_back(command[1], self._engine.take_back(command[1]))
+                    elif command[0] in ("lost", "unstartable") and command[1] in self._jobs:
+                        self._expect(self._jobs[command[1]])
             done = 0
             try:
                 for command in commands:
@@ -343,10 +392,10 @@ class Dispatcher:
         elif command[0] == "start":
             self._engine.start(command[1])
         elif command[0] == "finished":
-            job = self._jobs.pop(command[1], None)
-            if job is not None:
-                job.finish(self)
+            work = self._jobs.pop(command[1], None)
+            if work is not None:
                 self._engine.forget(command[1])
+                self._delivered(work, finishing=True)
         elif command[0] == "lost":
             _, job_id, start, stop, cause = command
             pid, exitcode, _ = cause
@@ -358,14 +407,15 @@ class Dispatcher:
             self._fail_items(job_id, start, stop, lambda _: InitializerError(attempts, text))
 
     def _fail_items(self, job_id: int, start: int, stop: int, error: Callable[[int], BaseException]) -> None:
-        """Fail these items, chunk by chunk."""
-        job = self._jobs.get(job_id)
-        if job is None:
+        """Fail these items, chunk by chunk. The delivery was announced by `_expect`."""
+        work = self._jobs.get(job_id)
+        if work is None:
             return
         while start < stop:
-            items = min(job.grain, stop - start)
-            job.deliver(self, start, items, RAISED, error(job.task_number(start)))
+            items = min(work.grain, stop - start)
+            work.deliver(self, start, items, RAISED, error(work.task_number(start)))
             start += items
+        self._delivered(work)
 
     def _send(self, packet: Packet) -> None:
         """Pickle a packet's items outside the lock, then write them, unless the packet was withdrawn meanwhile."""
@@ -373,10 +423,13 @@ class Dispatcher:
         if work is None or packet.state == "sent":
             return
         engine, scheduler = self._engine, self._scheduler
-        oldest = next(iter(self._jobs))
+        with self._guard.lock:
+            oldest = min(next(iter(self._jobs), packet.job.id), packet.job.id)
         try:
-            encoded = engine.encode(work, packet, min(oldest, packet.job.id))
-        except Exception as refusal:  # noqa: BLE001 - the user's own reductions: anything may be raised
+            encoded = engine.encode(work, packet, oldest)
+        except KeyboardInterrupt:
+            raise
+        except BaseException as refusal:  # noqa: BLE001 - the user's own reductions: anything may be raised
             self._refuse(work, packet, refusal)
             return
         with self._guard.lock:
@@ -386,7 +439,7 @@ class Dispatcher:
             else:
                 engine.discard(encoded)
 
-    def _refuse(self, work: CallsJob | MapJob | StreamJob, packet: Packet, refusal: Exception) -> None:
+    def _refuse(self, work: Work, packet: Packet, refusal: BaseException) -> None:
         """The packet does not pickle: find the chunk that is the cause by sending each alone, and fail that."""
         start, stop = packet.start, packet.stop
         alone = stop - start <= packet.job.grain
@@ -399,7 +452,7 @@ class Dispatcher:
         error = (
             refusal
             if isinstance(refusal, PicklingError)
-            else _not_picklable(f"item {start} of {work.function!r}", refusal)
+            else _not_picklable(f"item {start} of {shown(work.function)}", refusal)
         )
         work.deliver(self, start, stop - start, RAISED, error)
         with self._guard:
@@ -470,23 +523,34 @@ class Dispatcher:
         if self.foreign:
             return
         with self._guard:
-            if self._terminated:
-                return
-            self._closed = self._terminated = True
-            spans = self._scheduler.terminate()
-            self.wake()
-        self._engine.terminate()
+            if not self._terminated:
+                self._closed = self._terminated = True
+                self._unfinished = self._scheduler.terminate()
+                for job, _, _ in self._unfinished:
+                    self._expect(self._jobs[job.id])
+                self.wake()
+        self._end()
+
+    def _end(self) -> None:
+        """What `terminate` has to do but once. If it is interrupted, the next `terminate` goes on with it."""
+        if self._ended:
+            return
         self._perform()  # failures that were decided before
-        for job, start, stop in spans:
+        while self._unfinished:
+            job, start, stop = self._unfinished.pop()
             self._fail_items(
                 job.id, start, stop, lambda _: PoolClosed("the pool was terminated; the task may have run")
             )
         for job_id in list(self._jobs):
-            work = self._jobs.pop(job_id)
-            work.finish(self)
+            work = self._jobs.pop(job_id, None)
+            if work is None:  # another thread is at it
+                continue
+            self._delivered(work, finishing=True)
             if isinstance(work, StreamJob):
                 work.exhausted = True
                 work.refill()
+        self._engine.terminate()
+        self._ended = True
         self._callbacks.run()
         self._lead.watch()
 
@@ -494,6 +558,10 @@ class Dispatcher:
         """End the leader's wait early. Under the lock."""
         if not self._lead.finished:
             self._engine.wake()
+
+    def kick(self) -> None:
+        """End the leader's wait early; for a finalizer, so without a lock."""
+        self._engine.wake()
 
     def release(self) -> None:
         """All workers are gone and nobody will lead again."""
@@ -553,7 +621,7 @@ class _Released:
 
 def _not_picklable(what: str, refusal: BaseException) -> PicklingError:
     error = PicklingError(
-        f"{what} can't be pickled, so it can't be sent to a worker: {type(refusal).__name__}: {refusal}. "
+        f"{what} can't be pickled, so it can't be sent to a worker: {told(refusal)}. "
         "Does it hold a lock, a file or a connection? Create that inside the task or in the initializer."
     )
     error.__cause__ = refusal

@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from types import GenericAlias
     from typing import Generic, TypeVar
 
-
     T = TypeVar("T")
     T_co = TypeVar("T_co", covariant=True)
 

@@ -5,7 +5,8 @@
     Stream   imap, imap_unordered (`stream.py`): an iterator in, an iterator out, both bounded
 
 J1  `items` and `deliver` are called for disjoint ranges, `deliver` once for each item.
-J2  `deliver` is never called under the pool's lock, and never runs user code.
+J2  `finish` is called once, after the last `deliver`.
+J3  `deliver` is never called under the pool's lock, and never runs user code.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from collections import deque
 
 from procflow.dispatch.future import Future
 from procflow.dispatch.outcome import Failure, decode
-from procflow.engines.base import OBJECTS
+from procflow.engines.base import OBJECTS, RAISED
 from procflow.wire.packets import CALLS
 
 TYPE_CHECKING = False
@@ -26,12 +27,26 @@ if TYPE_CHECKING:
     from procflow.dispatch.dispatcher import Dispatcher
     from procflow.scheduling.scheduler import Job
 
-__all__ = ["CallsJob", "MapFuture", "MapJob", "no_function"]
+__all__ = ["CallsJob", "Delivery", "MapFuture", "MapJob", "no_function"]
 
 
 def no_function(*_: object) -> object:
     """Stand where a job has no function of its own."""
     raise AssertionError("a separate call carries its own function")
+
+
+class Delivery:
+    """How far a job's results are on their way to it; under the pool's lock.
+
+    The scheduler says that a job is finished when all items are counted off. Their results may still be in the hands of
+    a thread that is about to deliver them; so whichever comes last, the word or the last delivery, finishes the job.
+    """
+
+    __slots__ = ("expected", "finishing")
+
+    def __init__(self) -> None:
+        self.expected = 0  # deliveries that some thread is about to make
+        self.finishing = False  # the scheduler has said that it is finished
 
 
 class CallsJob:
@@ -45,6 +60,7 @@ class CallsJob:
     def __init__(self, job: Job) -> None:
         self.id = job.id
         self.state = job
+        self.delivery = Delivery()
         self._packed: dict[int, object] = {}  # index -> the call, as the engine packed it
         self._futures: dict[int, Future[object]] = {}
 
@@ -67,7 +83,10 @@ class CallsJob:
         if items == 1:
             del self._packed[start]
             future = self._futures.pop(start)
-            future.raw = (kind, data)
+            if kind == RAISED:
+                future.outcome = Failure(data)  # type: ignore[arg-type]
+            else:
+                future.raw = (kind, data)
             dispatcher.resolve(future)
             return
         values = decode(kind, data)
@@ -124,6 +143,7 @@ class MapJob:
         self.grain = job.grain
         self.kind = kind
         self.function = function
+        self.delivery = Delivery()
         self._inputs = inputs
         self.future: MapFuture | None = None
 

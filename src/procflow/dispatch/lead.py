@@ -11,19 +11,21 @@ L3  While something is to come, somebody leads: within a tick of the background 
 from __future__ import annotations
 
 import threading
+from collections import deque
 from time import monotonic
 
 from procflow.dispatch.background import Background
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import Protocol
 
     from procflow.dispatch.callbacks import Callbacks
     from procflow.dispatch.guard import Guard
 
     class Target(Protocol):
-        """What a thread can wait for. Whoever sets `is_done` wakes `waiters` after it."""
+        """What a thread can wait for. Whoever sets `is_done` calls `resolved` after it."""
 
         waiters: list[Waiter] | None
 
@@ -40,6 +42,8 @@ if TYPE_CHECKING:
         def turn(self, timeout: float | None) -> bool: ...
 
         def wake(self) -> None: ...
+
+        def kick(self) -> None: ...
 
         def release(self) -> None: ...
 
@@ -84,8 +88,10 @@ class Lead:
     def __init__(self, core: Core, guard: Guard, callbacks: Callbacks) -> None:
         self._core, self._guard, self._callbacks = core, guard, callbacks
         self._leader: int | None = None  # its thread's ident
+        self._target: Target | None = None  # what the leader waits for
         self._followers: dict[Waiter, None] = {}  # oldest first
         self._background = Background(self)
+        self.dropped: deque[Callable[[], None]] = deque()  # what finalizers ask for; the background thread does it
         self.finished = False  # the core is released: nobody will lead again
         self.taken = 0  # how often a thread that waits took the lead
 
@@ -132,6 +138,15 @@ class Lead:
             if deadline is not None and monotonic() >= deadline and not target.is_done:
                 return False
 
+    def resolved(self, target: Target) -> None:
+        """The target is done: wake who waits for it, the leader too if another thread than the leader has done it."""
+        if target.waiters:
+            for waiter in list(target.waiters):
+                waiter.wake()
+        if self._target is target and self._leader != threading.get_ident():
+            with self._guard:
+                self._core.wake()
+
     def _follow(self, target: Target) -> Waiter:
         """Become a follower. Under the guard."""
         waiter = Waiter()
@@ -157,13 +172,17 @@ class Lead:
     def _lead(self, target: Target, deadline: float | None) -> None:
         """Poll until the target is done, the deadline has passed, callbacks are due, or nobody is left to be polled."""
         core = self._core
-        while not target.is_done and not self._callbacks and not core.all_gone:
-            core.turn(remaining(deadline))
-            if target.is_done:
-                return
-            target.digest()
-            if deadline is not None and monotonic() >= deadline:
-                return
+        outer, self._target = self._target, target  # before `is_done` is looked at: see `resolved`
+        try:
+            while not target.is_done and not self._callbacks and not core.all_gone:
+                core.turn(remaining(deadline))
+                if target.is_done:
+                    return
+                target.digest()
+                if deadline is not None and monotonic() >= deadline:
+                    return
+        finally:
+            self._target = outer
 
     def _hand_over(self) -> None:
         """Give the lead up. The last one to do so, when all workers are gone, releases the core."""
@@ -226,11 +245,36 @@ class Lead:
         """Poll until a thread comes that waits, callbacks are due, or nothing is to come."""
         core = self._core
         try:
-            while core.busy and not self._followers and not self._callbacks and not core.all_gone:
+            while core.busy and not (self._followers or self._callbacks or self.dropped or core.all_gone):
                 core.turn(None)
         finally:
             self._hand_over()
         self._callbacks.run()
+
+    def later(self, act: Callable[[], None]) -> None:
+        """Have the background thread do this soon. Takes no lock: the garbage collector runs finalizers in any thread,
+        at any moment, also in one that holds the guard.
+        """
+        self.dropped.append(act)
+        self._background.kick()
+        self._core.kick()
+
+    def run_dropped(self) -> None:
+        """Do what finalizers have asked for."""
+        while self.dropped:
+            self.dropped.popleft()()
+
+    def give_up(self) -> None:
+        """The background thread has failed: nothing can be trusted any more."""
+        with self._guard:
+            self._guard.torn = True
+            if self._leader == threading.get_ident():
+                self._leader = None
+        self._core.terminate()
+
+    def start(self) -> None:
+        """Make the background thread."""
+        self._background.start()
 
     def stop(self) -> None:
         """End the background thread."""

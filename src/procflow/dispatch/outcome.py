@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import threading
+
 from procflow.engines.base import OBJECTS, RAISED
 from procflow.errors import RemoteError, UnpicklingError
 from procflow.wire.packets import FAILURE, VALUE
 from procflow.wire.pickling import loads
+from procflow.wire.shown import told
 from procflow.worker.failure import unpack_failure
 
 __all__ = ["Failure", "decode"]
@@ -30,14 +33,14 @@ def decode(kind: int, data: object) -> list[object] | Failure:
         if kind == FAILURE:
             return Failure(unpack_failure(data))  # type: ignore[arg-type]
         value = loads(data)  # type: ignore[arg-type]
-    except KeyboardInterrupt:  # the user's, not the task's
-        raise
-    except BaseException as refusal:  # noqa: BLE001
+    except BaseException as refusal:
+        if isinstance(refusal, KeyboardInterrupt) and threading.current_thread() is threading.main_thread():
+            raise  # the user's Ctrl-C, as far as one can tell
         if kind == FAILURE:
-            return Failure(RemoteError("an exception", repr(refusal), "", "it did not unpickle"))
+            return Failure(RemoteError("an exception", told(refusal), "", "it did not unpickle"))
         error = UnpicklingError(
             f"the task's result was pickled in the worker but can't be rebuilt here: "
-            f"{type(refusal).__name__}: {refusal}. "
+            f"{told(refusal)}. "
             "Its class may take other arguments than its __reduce__ gives, or its module differs from the worker's."
         )
         error.__cause__ = refusal

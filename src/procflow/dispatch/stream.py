@@ -15,6 +15,7 @@ import threading
 from collections import deque
 from time import monotonic, perf_counter
 
+from procflow.dispatch.jobs import Delivery
 from procflow.dispatch.lead import remaining
 from procflow.dispatch.outcome import Failure, decode
 from procflow.errors import TimeoutError
@@ -65,6 +66,7 @@ class StreamJob:
         self.grain = job.grain
         self.kind = kind
         self.function = function
+        self.delivery = Delivery()
         self.buffersize = buffersize
         self._dispatcher = dispatcher
         self._ordered = ordered
@@ -126,14 +128,18 @@ class StreamJob:
 
     def take(self) -> tuple[int, object] | None:
         """Take the next part for the consumer, None if there is none now. Under the lock."""
+        # Cleared before we look: a delivery after the look sets it again, and must not be undone.
+        self.is_done = False
         if self._ordered:
             part = self._places.pop(self._next, None)
             if part is not None:
                 self._next += part[1]
-            self.is_done = self.ended or self._next in self._places
+            more = self._next in self._places
         else:
             part = self._parts.popleft() if self._parts else None
-            self.is_done = self.ended or bool(self._parts)
+            more = bool(self._parts)
+        if more or self.ended:
+            self.is_done = True
         if part is None:
             return None
         self.consumed += part[1]
@@ -204,10 +210,10 @@ class ResultIterator(_Base["T_co"]):
             self._dispatcher.abandon(self._job)
 
     def __del__(self) -> None:
-        try:
-            self.close()
-        except Exception:  # noqa: BLE001 - at interpreter exit half of it may be gone
-            pass
+        job = getattr(self, "_job", None)
+        if job is not None and not job.abandoned and not job.ended:
+            job.abandoned = True
+            self._dispatcher.abandon_later(job)
 
     def __repr__(self) -> str:
         job = self._job

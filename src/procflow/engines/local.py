@@ -16,7 +16,9 @@ from __future__ import annotations
 import os
 import signal
 import threading
+from contextlib import suppress
 from multiprocessing import resource_tracker
+from struct import error as struct_error
 from time import monotonic, perf_counter
 
 from procflow.engines.local_worker import LocalWorker
@@ -29,6 +31,7 @@ from procflow.wire.blocks import Blocks
 from procflow.wire.channel import open_channel
 from procflow.wire.packets import BLOCK, CALL_HEADER, CALLS, FAILURE, IN_BLOCK, ISOLATE, PACKET_MAX, TASK
 from procflow.wire.pickling import dumps
+from procflow.wire.shown import shown, told
 from procflow.worker.main import EAGER, FDS, PLAIN, SLEEPY, STREAM, serve
 
 TYPE_CHECKING = False
@@ -140,9 +143,11 @@ class LocalEngine:
         if function is None:
             try:
                 function = self._functions[work.id] = dumps(work.function)
-            except Exception as refusal:
+            except KeyboardInterrupt:
+                raise
+            except BaseException as refusal:
                 raise PicklingError(
-                    f"the function {work.function!r} can't be pickled: {type(refusal).__name__}: {refusal}. "
+                    f"the function {shown(work.function)} can't be pickled: {told(refusal)}. "
                     "Does it hold a lock, a file or a connection? Create that inside the task or in the initializer."
                 ) from refusal
         return function
@@ -282,8 +287,16 @@ class LocalEngine:
 
     def _read(self, worker: LocalWorker, reports: list[Report]) -> None:
         first = len(reports)
-        open_end = worker.read(reports)
+        try:
+            open_end = worker.read(reports)
+        except (struct_error, ValueError, IndexError):
+            open_end = self._condemn(worker, reports, first)
         for report in reports[first:]:
+            if report[0] == "gone":
+                continue
+            if report[0] != "ready" and report[2] not in worker.sent:
+                open_end = self._condemn(worker, reports, first)
+                break
             if report[0] == "answer" and report[4]:
                 self._quick = report[3] < SPIN
                 job = self._release(worker, report[2])
@@ -294,6 +307,12 @@ class LocalEngine:
         if not open_end:  # no news by itself: a task may have closed it, or a child of the worker may hold it
             self._unwatch(worker.results)
 
+    def _condemn(self, worker: LocalWorker, reports: list[Report], first: int) -> bool:
+        """What it wrote is no answer to anything: a task has written into its pipe. It ends, and its task fails."""
+        del reports[first:]
+        worker.child.send_signal(signal.SIGKILL)
+        return False
+
     def _report_end(self, worker: LocalWorker, reports: list[Report]) -> None:
         exitcode = worker.child.poll()
         if exitcode is None:
@@ -302,7 +321,8 @@ class LocalEngine:
         if worker.results in self._by_fd:
             self._read(worker, reports)
             self._unwatch(worker.results)
-        worker.salvage(reports)
+        with suppress(struct_error, ValueError, IndexError):  # a task may have written there, too
+            worker.salvage(reports)
         begun, item, width = worker.status()
         reports.append(("gone", worker.id, begun, item, width, worker.child.pid, exitcode, worker.last_words))
 
@@ -316,11 +336,14 @@ class LocalEngine:
     def terminate(self) -> None:
         self._terminated = True
         workers = list(self._workers.values())
-        for worker in workers:
-            worker.child.send_signal(signal.SIGTERM)
         deadline = monotonic() + GRACE
-        for worker in workers:
-            if worker.child.wait(max(0.0, deadline - monotonic())) is None:
+        try:
+            for worker in workers:
+                worker.child.send_signal(signal.SIGTERM)
+            for worker in workers:
+                worker.child.wait(max(0.0, deadline - monotonic()))
+        finally:  # also after Ctrl-C in the grace time
+            for worker in workers:
                 worker.child.send_signal(signal.SIGKILL)
         for worker in workers:
             worker.child.wait()

@@ -54,7 +54,7 @@ class _Waker:
     def wake(self) -> None:
         try:
             os.write(self._writer, b"\0")
-        except BlockingIOError:  # full: it is awake
+        except OSError:  # full: it is awake; or closed: nobody is there to be woken
             pass
 
     def drain(self) -> None:
@@ -64,7 +64,9 @@ class _Waker:
             pass
 
     def close(self) -> None:
-        for fd in (self.reader, self._writer):
+        reader, writer = self.reader, self._writer
+        self.reader = self._writer = -1  # before they are closed: a finalizer may call `wake` at any moment
+        for fd in (reader, writer):
             disown(fd)
             os.close(fd)
 

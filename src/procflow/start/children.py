@@ -187,12 +187,13 @@ class ServedChild(Child):
             return
         pid = self.pid
         try:
-            if not hasattr(os, "pidfd_open"):
+            try:
+                # The server reports an end before it reaps: no report after the opening means that it is the process.
+                pidfd = os.pidfd_open(pid)
+            except (AttributeError, OSError):  # not on this system, or no descriptor is left: it must work all the same
                 if self.poll() is None:
                     os.kill(pid, signum)
                 return
-            # The server reports an end before it reaps: no report after the opening means it opened the right process.
-            pidfd = os.pidfd_open(pid)
             try:
                 if self.poll() is None:
                     signal.pidfd_send_signal(pidfd, signum)

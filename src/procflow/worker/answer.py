@@ -5,6 +5,7 @@
 
 A1  Written and logged items follow each other without a gap, from the packet's first on.
 A2  The log is emptied after it was written, never before; the pool drops what it gets twice.
+A3  Only the worker itself records and writes, not a fork of it that a task has made.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import sys
 
 from procflow.wire.packets import ANSWER, ANSWER_HEADER, FAILURE, FRAME, SEGMENT, SPLIT, VALUE, VALUES
 from procflow.wire.pickling import dumps
+from procflow.wire.shown import told
 from procflow.worker.failure import pack_failure
 from procflow.worker.status import BEGUN, FIRST, ITEM, LOG_SIZE, LOGGED, NOTHING
 
@@ -46,12 +48,26 @@ def _write(fd: int, data: bytes) -> None:
 
 
 class Answer:
-    """One object serves all packets of a worker, one after the other."""
+    """One object serves all packets of a worker, one after the other.
+
+    A task may fork, and the copy may return: it would go on as this worker, in the same pipes and the same page. So a
+    copy ends (A3) before it records anything.
+    """
 
     def __init__(self, out: int, page: memoryview[int], log: memoryview[int]) -> None:
         self._out, self._page, self._log = out, page, log
         self._values: list[object] = []  # of single items since the last write, for as long as nothing else came
         self._segments: list[bytes] = []  # not logged: what came before `_values`
+        self._copied = False  # this process is a fork of the worker, made by a task
+        if hasattr(os, "register_at_fork"):
+            os.register_at_fork(after_in_child=self._note_copy)
+
+    def _note_copy(self) -> None:
+        self._copied = True
+
+    def _end_copy(self) -> None:
+        _flush_output()
+        os._exit(0)
 
     def begin(self, seq: int, start: int, now: float, *, isolate: bool, logs: bool) -> None:
         """A packet begins."""
@@ -70,6 +86,8 @@ class Answer:
 
     def value(self, value: object) -> None:
         """The next item returned this."""
+        if self._copied:
+            self._end_copy()
         if not self._logs:
             self._values.append(value)
             return
@@ -84,6 +102,8 @@ class Answer:
 
     def extend(self, values: list[object]) -> None:
         """The next items returned these."""
+        if self._copied:
+            self._end_copy()
         if not self._logs:
             self._values.extend(values)
             return
@@ -91,6 +111,8 @@ class Answer:
 
     def failure(self, error: BaseException, items: int) -> None:
         """The next item failed; with it `items` are done with."""
+        if self._copied:
+            self._end_copy()
         trace = error.__traceback__
         while trace is not None and trace.tb_frame.f_globals.get("__package__") == __package__:
             trace = trace.tb_next  # the user's traceback begins with the user's function
@@ -113,11 +135,7 @@ class Answer:
 
     def finish(self, now: float) -> None:
         """Write the rest."""
-        for stream in (sys.stdout, sys.stderr):  # what a task printed is seen when it is done, not when the worker ends
-            try:
-                stream.flush()
-            except (AttributeError, OSError, ValueError):  # no stream, or the task closed it
-                pass
+        _flush_output()
         self._flush(now, final=True)
 
     def _flush(self, now: float, *, final: bool) -> None:
@@ -195,11 +213,20 @@ class Answer:
                 self._add(VALUE, 1, data)
 
 
+def _flush_output() -> None:
+    """What a task printed is seen when it is done, not when the worker ends."""
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except (AttributeError, OSError, ValueError):  # no stream, or the task closed it
+            pass
+
+
 def _not_picklable(value: object, refusal: BaseException) -> BaseException:
     from procflow.errors import PicklingError
 
     error = PicklingError(
-        f"the task's result, a {type(value).__name__}, can't be pickled: {type(refusal).__name__}: {refusal}. "
+        f"the task's result, a {type(value).__name__}, can't be pickled: {told(refusal)}. "
         "Return plain data, or give its class a __reduce__."
     )
     error.__cause__ = refusal

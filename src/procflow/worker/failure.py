@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from procflow.wire.pickling import dumps, loads
+from procflow.wire.shown import shown, told
 
 __all__ = ["pack_failure", "unpack_failure"]
 
@@ -16,33 +17,29 @@ def pack_failure(error: BaseException) -> bytes:
     except BaseException as broken:  # noqa: BLE001 - a __str__ that raises, a stack that is used up
         text = f"{type(error).__name__} (its traceback can't be shown: {type(broken).__name__})\n"
     try:
-        shown = repr(error)
-    except BaseException:  # noqa: BLE001
-        shown = f"<{type(error).__name__} whose repr fails>"
-    try:
         data, why = dumps(error), ""
         loads(data)  # an exception whose constructor takes other arguments pickles, and then can't be rebuilt
     except BaseException as refusal:  # noqa: BLE001
-        data, why = b"", f"{type(refusal).__name__}: {refusal}"
-    return dumps((data, type(error).__qualname__, shown, text, why))
+        data, why = b"", told(refusal)
+    return dumps((data, type(error).__qualname__, shown(error), text, why))
 
 
 def unpack_failure(packed: bytes) -> BaseException:
     """Rebuild the exception, with the worker's traceback as its cause; a RemoteError if it can't be rebuilt."""
     from procflow.errors import RemoteError, RemoteTraceback
 
-    data, name, shown, text, why = loads(packed)
+    data, name, repr_text, text, why = loads(packed)
     if data:
         try:
             error = loads(data)
             if not isinstance(error, BaseException):
                 raise TypeError(f"it was rebuilt as {type(error).__name__}")
         except Exception as refusal:  # noqa: BLE001 - its own reduction: anything may be raised
-            why = f"{type(refusal).__name__}: {refusal}"
+            why = told(refusal)
         else:
             if error.__cause__ is None:
                 error.__cause__ = RemoteTraceback(text)
             return error
-    stand_in = RemoteError(name, shown, text, why)
+    stand_in = RemoteError(name, repr_text, text, why)
     stand_in.__cause__ = RemoteTraceback(text)
     return stand_in
