@@ -11,10 +11,9 @@ import threading
 import time
 from typing import Any
 
-from tests.support import DEADLOCK
-
 import procflow
 from procflow.process import Process
+from tests.support import DEADLOCK
 
 
 class Doubler(Process):

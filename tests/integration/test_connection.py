@@ -14,7 +14,6 @@ from multiprocessing.connection import Connection as StdlibConnection
 from typing import Any
 
 import pytest
-from tests.support import DEADLOCK, wait_until
 
 import procflow
 from procflow.connection import (
@@ -26,6 +25,7 @@ from procflow.connection import (
     wait,
 )
 from procflow.errors import TimeoutError
+from tests.support import DEADLOCK, wait_until
 
 PROMPT = 0.1  # seconds from the death of the peer to the end of recv(), on a machine that has nothing else to do
 SLACK = 10  # times as slow as that may the machine be, with both its cores loaded

@@ -13,13 +13,13 @@ import sys
 from collections.abc import Iterator
 
 import pytest
-from tests.integration import targets_process as targets
-from tests.integration.targets_process import wait_gone
-from tests.support import DEADLOCK
 
 from procflow.start import owned
 from procflow.start.launch import Child, launch, launch_fork
 from procflow.start.server import the_server
+from tests.integration import targets_process as targets
+from tests.integration.targets_process import wait_gone
+from tests.support import DEADLOCK
 
 HERE = targets.__name__
 

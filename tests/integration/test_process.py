@@ -11,12 +11,12 @@ import sys
 from typing import Any
 
 import pytest
-from tests.integration import targets_process as targets
-from tests.support import DEADLOCK
 
 from procflow.context import get_context
 from procflow.errors import ProcessStateError
 from procflow.process import Process
+from tests.integration import targets_process as targets
+from tests.support import DEADLOCK
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -9,6 +9,7 @@ import textwrap
 from pathlib import Path
 
 import pytest
+
 from tests.integration.targets_process import runs, wait_gone
 from tests.support import DEADLOCK
 

@@ -6,7 +6,7 @@ import os
 
 from procflow.start.owned import disown, own
 from procflow.wire.blocks import anonymous_file
-from procflow.wire.packets import ANSWER, ANSWER_HEADER, FRAME, INIT_FAILED, READY, SEGMENT, SPLIT
+from procflow.wire.packets import ANSWER, ANSWER_HEADER, FRAME, FRAME_KINDS, INIT_FAILED, READY, SEGMENT, SPLIT
 from procflow.worker.status import BEGUN, FIRST, ITEM, LOG_SIZE, LOGGED, NOTHING, PAGE_SIZE, WIDTH, open_page
 
 TYPE_CHECKING = False
@@ -76,6 +76,8 @@ class LocalWorker:
         at, end = 0, len(data)
         while end - at >= FRAME.size:
             nbytes, kind = FRAME.unpack_from(data, at)
+            if kind not in FRAME_KINDS:  # before its length is believed: what follows might never come
+                raise ValueError(f"a frame of kind {kind}")
             body = at + FRAME.size
             if end - body < nbytes:
                 break

@@ -34,6 +34,7 @@ __all__ = [
     "CALL_HEADER",
     "FAILURE",
     "FRAME",
+    "FRAME_KINDS",
     "INIT_FAILED",
     "IN_BLOCK",
     "ISOLATE",
@@ -61,7 +62,7 @@ IN_BLOCK = 1  # flag: function and payload are in a block
 ISOLATE = 2  # flag: a result that does not unpickle must not spoil its neighbours
 
 FRAME = Struct("<QB")  # nbytes of the body, kind
-READY, INIT_FAILED, ANSWER = 1, 2, 3
+READY, INIT_FAILED, ANSWER = FRAME_KINDS = 1, 2, 3
 ANSWER_HEADER = Struct("<QQdB")  # seq, index of the first item, seconds, final
 SEGMENT = Struct("<BIQ")  # kind, items, nbytes
 VALUES, VALUE, FAILURE, SPLIT = 0, 1, 2, 3

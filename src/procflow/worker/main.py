@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import select
 import signal
-import sys
 from time import perf_counter
 
 from procflow.wire.channel import packet_reader, stream_reader
@@ -68,11 +67,8 @@ def serve(fds: Sequence[int], initialize: Initialize, *, stream: bool, eager: bo
                 return runner.exit_code
             if eager and runner.was_quick:
                 spin()
-    except BrokenPipeError:  # the pool is gone, or has given this worker up
-        pass
-    finally:
-        os.close(results)
-    sys.stdout.flush()
+    except OSError:  # the pool is gone, or has given this worker up; or a task has closed the pipes
+        return 1
     return 0
 
 

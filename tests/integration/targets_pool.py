@@ -1,0 +1,73 @@
+"""Tasks for test_pool_faults.py."""
+
+from __future__ import annotations
+
+import builtins
+import os
+import signal
+import stat
+from multiprocessing import resource_tracker
+
+
+def double(n: int) -> int:
+    return 2 * n
+
+
+def fork_and_return_in_both(n: int) -> int:
+    child = os.fork()
+    if child:
+        os.waitpid(child, 0)
+    return n
+
+
+def close_all_descriptors() -> str:
+    os.closerange(3, 256)
+    return "closed"
+
+
+def write_garbage_into_the_pipes() -> None:
+    tracker = resource_tracker.getfd()
+    for fd in range(3, 256):
+        try:
+            if fd != tracker and stat.S_ISFIFO(os.fstat(fd).st_mode):
+                os.write(fd, b"\xfe" * 64)
+        except OSError:
+            pass
+
+
+class RaisesWhenPickled:
+    def __init__(self, raised: str) -> None:
+        self.raised = raised
+
+    def __reduce__(self) -> str:
+        raise getattr(builtins, self.raised)
+
+
+class HasNoRepr:
+    def __call__(self) -> None: ...
+
+    def __repr__(self) -> str:
+        raise RuntimeError("no repr")
+
+    def __reduce__(self) -> str:
+        raise ValueError("no pickle")
+
+
+def wait_for_a_signal() -> None:
+    signal.pause()
+
+
+def interrupt_the_parent_then_return(parent: int, n: int) -> int:
+    os.kill(parent, signal.SIGINT)
+    return n
+
+
+def ignore_sigterm() -> None:
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+
+
+def sum_in_a_pool(method: str, n: int) -> int:
+    import procflow
+
+    with procflow.get_context(method).Pool(2) as pool:
+        return sum(pool.map(double, range(n)))

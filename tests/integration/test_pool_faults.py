@@ -1,0 +1,138 @@
+"""A pool outlives what its tasks, its user's code and the system do to it. Each test is a fault that once broke it."""
+
+from __future__ import annotations
+
+import gc
+import os
+import signal
+import threading
+
+import pytest
+
+import procflow
+from tests.integration import targets_pool as targets
+from tests.support import DEADLOCK
+
+
+def test_a_task_that_forks_and_whose_child_returns_answers_once(ctx: procflow.Context) -> None:
+    with ctx.Pool(1) as pool:
+        assert pool.submit(targets.fork_and_return_in_both, 7).result(DEADLOCK) == 7
+        assert pool.map(targets.double, range(100)) == [2 * n for n in range(100)]
+
+
+def test_the_result_of_a_task_that_closes_the_workers_descriptors_is_salvaged(ctx: procflow.Context) -> None:
+    with ctx.Pool(2) as pool:
+        assert pool.submit(targets.close_all_descriptors).result(DEADLOCK) == "closed"
+        assert pool.map(targets.double, range(100)) == [2 * n for n in range(100)]
+
+
+def test_garbage_that_a_task_writes_into_its_workers_pipe_fails_that_task_alone(ctx: procflow.Context) -> None:
+    with ctx.Pool(2) as pool:
+        error = pool.submit(targets.write_garbage_into_the_pipes).exception(DEADLOCK)
+        assert isinstance(error, procflow.WorkerDied)
+        assert pool.map(targets.double, range(100)) == [2 * n for n in range(100)]
+
+
+@pytest.mark.parametrize("raised", [SystemExit, KeyboardInterrupt, GeneratorExit, RuntimeError])
+def test_a_callback_may_raise_anything_and_the_next_one_is_called(raised: type[BaseException]) -> None:
+    called = threading.Event()
+
+    def fail(_: object) -> None:
+        raise raised
+
+    with procflow.Pool(1) as pool:
+        pool.apply_async(targets.double, (1,), callback=fail)
+        pool.submit(targets.double, 2).add_done_callback(lambda _: called.set())
+        assert called.wait(DEADLOCK)
+
+
+@pytest.mark.parametrize("raised", ["SystemExit", "GeneratorExit", "ValueError"])
+def test_a_reduction_may_raise_anything_and_only_its_task_fails(raised: str) -> None:
+    with procflow.Pool(1) as pool:
+        bad = targets.RaisesWhenPickled(raised)
+        assert isinstance(pool.submit(targets.double, bad).exception(DEADLOCK), procflow.PicklingError)
+        with pytest.raises(procflow.PicklingError):
+            pool.map(targets.double, [1, bad, 3])
+        assert pool.map(targets.double, [1, 2]) == [2, 4]
+
+
+def test_an_object_whose_repr_fails_is_refused_all_the_same() -> None:
+    with procflow.Pool(1) as pool:
+        assert isinstance(pool.submit(targets.HasNoRepr()).exception(DEADLOCK), procflow.PicklingError)
+
+
+def test_streams_in_cycles_are_collected_at_any_moment() -> None:
+    with procflow.Pool(1) as pool:
+        for _ in range(100):
+            stream = pool.imap(targets.double, iter(range(1000)))
+            cycle: list[object] = [stream]
+            cycle.append(cycle)
+            assert next(stream) == 0
+        gc.collect()
+        assert pool.apply(targets.double, (3,)) == 6
+
+
+def test_a_terminate_that_was_interrupted_can_be_repeated(monkeypatch: pytest.MonkeyPatch) -> None:
+    pool = procflow.Pool(1)
+    running = pool.submit(targets.wait_for_a_signal)
+    core = pool._dispatcher
+    assert core is not None
+    with monkeypatch.context() as patched:
+        patched.setattr(core._engine, "terminate", _interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            pool.terminate()
+    assert isinstance(running.exception(DEADLOCK), procflow.PoolClosed)
+    pool.terminate()
+    pool.join()
+
+
+def _interrupt() -> None:
+    raise KeyboardInterrupt
+
+
+def test_ctrl_c_while_a_result_is_awaited_leaves_a_pool_that_works_or_says_that_it_does_not(
+    ctx: procflow.Context,
+) -> None:
+    with ctx.Pool(1) as pool:
+        held = pool.submit(targets.interrupt_the_parent_then_return, os.getpid(), 5)
+        with pytest.raises(KeyboardInterrupt):
+            held.result(DEADLOCK)
+            signal.pause()  # if the result was quicker than the signal
+        try:  # it came while the pool waited
+            assert held.result(DEADLOCK) == 5
+            assert pool.map(targets.double, range(10)) == [2 * n for n in range(10)]
+        except procflow.PoolClosed:  # it came between two steps of the scheduler
+            assert "terminated" in repr(pool)
+
+
+def test_a_worker_that_ignores_sigterm_is_killed_by_terminate(ctx: procflow.Context) -> None:
+    pool = ctx.Pool(1)
+    assert pool.apply(targets.ignore_sigterm) is None
+    pool.terminate()
+    pool.join()
+
+
+def test_a_pool_that_was_dropped_warns_and_leaves_nothing(ctx: procflow.Context) -> None:
+    pool = ctx.Pool(2)
+    assert pool.apply(targets.double, (2,)) == 4
+    with pytest.warns(ResourceWarning, match="unclosed"):
+        del pool
+
+
+def test_a_fork_of_the_program_refuses_the_pool_and_harms_nothing() -> None:
+    with procflow.Pool(2) as pool:
+        assert pool.apply(targets.double, (2,)) == 4
+        child = os.fork()
+        if child == 0:
+            try:
+                pool.submit(targets.double, 1)
+            except procflow.PoolClosed:
+                os._exit(0)
+            os._exit(1)
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+        assert pool.map(targets.double, range(10)) == [2 * n for n in range(10)]
+
+
+def test_a_task_may_have_a_pool_of_its_own(ctx: procflow.Context) -> None:
+    with ctx.Pool(1) as pool:
+        assert pool.apply(targets.sum_in_a_pool, (ctx.get_start_method(), 10)) == sum(range(10)) * 2
