@@ -71,8 +71,10 @@ def die(how):
         sys.exit(3)
     elif how == "segfault":
         import ctypes
+        import faulthandler
         import resource
 
+        faulthandler.disable()  # pytest's, inherited by fork
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
         ctypes.string_at(0)
 

@@ -76,7 +76,7 @@ def join(pool: procflow.Pool) -> None:
     assert not joiner.is_alive(), f"join() hangs: {pool!r}"
 
 
-# -- results and their order ------------------------------------------------------------------------------------------------
+# -- results and their order ----
 
 
 def test_every_method_gives_its_results_in_order(pool: procflow.Pool) -> None:
@@ -108,7 +108,7 @@ def test_an_exception_that_is_returned_is_a_value(pool: procflow.Pool) -> None:
     assert all(isinstance(value, ValueError) for value in pool.map(f.return_exception, range(3)))
 
 
-# -- failures -------------------------------------------------------------------------------------------------------------------
+# -- failures ----
 
 
 def test_a_failure_brings_the_workers_traceback(workers: procflow.Pool) -> None:
@@ -121,14 +121,14 @@ def test_a_failure_brings_the_workers_traceback(workers: procflow.Pool) -> None:
 
 def test_map_raises_what_the_lowest_failing_item_raised(pool: procflow.Pool) -> None:
     for chunksize in (None, 1, 3):
-        with pytest.raises(ValueError, match="^11$"):
+        with pytest.raises(ValueError, match=r"^11$"):
             pool.map(f.odd_fails, [0, 2, 4, 11, 6, 13, 15], chunksize)
 
 
 def test_imap_goes_on_after_a_failure(pool: procflow.Pool) -> None:
     results = pool.imap(f.odd_fails, [0, 1, 2])
     assert next(results) == 0
-    with pytest.raises(ValueError, match="^1$"):
+    with pytest.raises(ValueError, match=r"^1$"):
         next(results)
     assert list(results) == [2]
 
@@ -145,7 +145,7 @@ def test_a_future_tells_how_it_ended(pool: procflow.Pool) -> None:
     assert not good.running()
 
 
-# -- callbacks --------------------------------------------------------------------------------------------------------------------
+# -- callbacks ----
 
 
 def test_a_callback_has_returned_before_the_result_is_ready(workers: procflow.Pool) -> None:
@@ -201,7 +201,7 @@ def test_a_callback_may_wait_for_another_result(pool: procflow.Pool) -> None:
     assert values == [4]
 
 
-# -- workers ------------------------------------------------------------------------------------------------------------------------
+# -- workers ----
 
 
 def test_the_initializer_ran_before_the_first_task(open_pool: Open) -> None:
@@ -246,7 +246,7 @@ def test_a_map_is_whole_though_its_workers_are_replaced(open_local: Open) -> Non
         assert list(pool.imap(f.double, range(20), 2)) == list(range(0, 40, 2))
 
 
-# -- the end --------------------------------------------------------------------------------------------------------------------------
+# -- the end ----
 
 
 def test_a_closed_pool_refuses_work(pool: procflow.Pool) -> None:
@@ -348,11 +348,11 @@ def test_a_pool_that_is_closed_while_a_worker_starts_ends(open_local: Open, monk
         monkeypatch.setattr(local, "launch", closing(local.launch))
         monkeypatch.setattr(local, "launch_fork", closing(local.launch_fork))
         assert isinstance(pool.submit(f.die, "SIGKILL").exception(DEADLOCK), procflow.WorkerDied)
-        wait_until(lambda: pool._core.closed, "the start of a replacement")
+        wait_until(lambda core=pool._core: core.closed, "the start of a replacement")  # type: ignore[misc]
         join(pool)
 
 
-# -- waiting --------------------------------------------------------------------------------------------------------------------------
+# -- waiting ----
 
 
 def test_a_result_that_is_late_is_a_timeout(workers: procflow.Pool, tmp_path: Path) -> None:
@@ -401,7 +401,9 @@ def test_a_wait_ends_when_another_thread_cancels(open_local: Open, tmp_path: Pat
             gate.touch()
 
 
-def test_the_end_of_an_input_wakes_a_consumer_that_leads(workers: procflow.Pool, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_end_of_an_input_wakes_a_consumer_that_leads(
+    workers: procflow.Pool, monkeypatch: pytest.MonkeyPatch
+) -> None:
     core, asleep = workers._core, threading.Event()
     wait, feeding = core._engine.wait, core.feeding
 
@@ -454,7 +456,7 @@ def test_a_map_is_not_finished_before_its_last_results_are_delivered(
     assert not any(early)
 
 
-# -- inputs -----------------------------------------------------------------------------------------------------------------------------
+# -- inputs ----
 
 
 @pytest.mark.parametrize("method", ["imap", "imap_unordered"])
@@ -534,7 +536,7 @@ def test_an_iterator_that_is_dropped_reads_no_more(pool: procflow.Pool) -> None:
     assert closed.wait(DEADLOCK)
 
 
-# -- what does not pickle -----------------------------------------------------------------------------------------------------------------
+# -- what does not pickle ----
 
 
 def test_an_argument_that_does_not_pickle_fails_its_task_only(workers: procflow.Pool) -> None:
@@ -575,7 +577,7 @@ def test_what_does_not_cross_on_the_way_back_fails_its_task_only(
     assert workers.apply(f.double, (2,)) == 4
 
 
-# -- deaths -----------------------------------------------------------------------------------------------------------------------------
+# -- deaths ----
 
 
 def outcome(results: Any) -> object:
@@ -599,7 +601,9 @@ def test_a_worker_that_dies_fails_the_call_it_ran_and_no_other(workers: procflow
 
 @pytest.mark.parametrize("how", DEATHS)
 @pytest.mark.parametrize("chunksize", [None, 1])
-def test_a_worker_that_dies_fails_the_item_it_ran_and_no_other(workers: procflow.Pool, how: str, chunksize: int | None) -> None:
+def test_a_worker_that_dies_fails_the_item_it_ran_and_no_other(
+    workers: procflow.Pool, how: str, chunksize: int | None
+) -> None:
     results = workers.imap(partial(f.die_at, 7, how), range(20), chunksize)
     found = [outcome(results) for _ in range(20)]
     died = found.pop(7)

@@ -26,10 +26,11 @@ def test_the_result_of_a_task_that_closes_the_workers_descriptors_is_salvaged(ct
         assert pool.map(targets.double, range(100)) == [2 * n for n in range(100)]
 
 
-def test_garbage_that_a_task_writes_into_its_workers_pipe_fails_that_task_alone(ctx: procflow.Context) -> None:
-    with ctx.Pool(2) as pool:
+@pytest.mark.parametrize("method", ["spawn", "forkserver"])  # a fork would have the test run's own pipes, too
+def test_garbage_that_a_task_writes_into_its_workers_pipe_fails_at_most_that_task(method: str) -> None:
+    with procflow.get_context(method).Pool(2) as pool:
         error = pool.submit(targets.write_garbage_into_the_pipes).exception(DEADLOCK)
-        assert isinstance(error, procflow.WorkerDied)
+        assert error is None or isinstance(error, procflow.WorkerDied)  # its result may be salvaged
         assert pool.map(targets.double, range(100)) == [2 * n for n in range(100)]
 
 

@@ -22,7 +22,14 @@ PROPERTY = settings(
     max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
 )
 
-values = st.integers() | st.text(max_size=3) | st.binary(max_size=3) | st.none() | st.tuples(st.integers()) | st.floats(allow_nan=False)
+values = (
+    st.integers()
+    | st.text(max_size=3)
+    | st.binary(max_size=3)
+    | st.none()
+    | st.tuples(st.integers())
+    | st.floats(allow_nan=False)
+)
 integers = st.lists(st.integers(-1000, 1000), max_size=40)
 
 
@@ -97,7 +104,9 @@ def test_starmap_is_itertools_starmap(pools: list[procflow.Pool], xs: list[Any],
 
 @PROPERTY
 @given(lists=st.lists(integers, max_size=4), data=st.data())
-def test_several_maps_at_once_do_not_mix(pools: list[procflow.Pool], lists: list[list[int]], data: st.DataObject) -> None:
+def test_several_maps_at_once_do_not_mix(
+    pools: list[procflow.Pool], lists: list[list[int]], data: st.DataObject
+) -> None:
     pool = data.draw(st.sampled_from(pools))
     futures = [pool.map_async(double, xs, chunksizes(data, xs)) for xs in lists]
     for future, xs in zip(reversed(futures), reversed(lists), strict=True):
@@ -106,7 +115,9 @@ def test_several_maps_at_once_do_not_mix(pools: list[procflow.Pool], lists: list
 
 @PROPERTY
 @given(xs=integers, data=st.data())
-def test_map_raises_what_the_lowest_failing_item_raises(pools: list[procflow.Pool], xs: list[int], data: st.DataObject) -> None:
+def test_map_raises_what_the_lowest_failing_item_raises(
+    pools: list[procflow.Pool], xs: list[int], data: st.DataObject
+) -> None:
     pool = data.draw(st.sampled_from(pools))
     assert outcome(lambda: pool.map(odd_fails, xs, chunksizes(data, xs))) == outcome(lambda: list(map(odd_fails, xs)))
 
@@ -127,7 +138,9 @@ def test_imap_unordered_gives_the_same_items(pools: list[procflow.Pool], xs: lis
 
 @PROPERTY
 @given(xs=integers, extra=st.integers(0, 5), data=st.data())
-def test_imap_with_a_buffersize_gives_all(pools: list[procflow.Pool], xs: list[int], extra: int, data: st.DataObject) -> None:
+def test_imap_with_a_buffersize_gives_all(
+    pools: list[procflow.Pool], xs: list[int], extra: int, data: st.DataObject
+) -> None:
     pool, make = data.draw(st.sampled_from(pools)), data.draw(st.sampled_from([list, iter]))
     chunksize = chunksizes(data, xs)
     assert list(pool.imap(double, make(xs), chunksize, buffersize=(chunksize or 1) + extra)) == [x * 2 for x in xs]
@@ -178,6 +191,10 @@ def test_calls_give_what_the_function_gives(pools: list[procflow.Pool], xs: list
     pool = data.draw(st.sampled_from(pools))
     futures = [pool.submit(add, x, y=1) for x in xs]
     assert [future.result(DEADLOCK) for future in futures] == [x + 1 for x in xs]
-    assert [outcome(lambda x=x: pool.apply(odd_fails, (x,))) for x in xs[:5]] == [  # type: ignore[misc]
-        outcome(lambda x=x: odd_fails(x)) for x in xs[:5]  # type: ignore[misc]
-    ]
+    assert (
+        [outcome(lambda x=x: pool.apply(odd_fails, (x,))) for x in xs[:5]]
+        == [  # type: ignore[misc]
+            outcome(lambda x=x: odd_fails(x))
+            for x in xs[:5]  # type: ignore[misc]
+        ]
+    )

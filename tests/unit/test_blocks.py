@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -104,7 +105,7 @@ def test_blocks_in_use_never_overlap_whatever_is_freed(steps: list[tuple[bool, i
             else:
                 used[blocks.allocate(nbytes)] = nbytes
             places = sorted(used.items())
-            assert all(a + size <= b for (a, size), (b, _) in zip(places, places[1:], strict=False))
+            assert all(a + size <= b for (a, size), (b, _) in pairwise(places))
             assert blocks.used == len(used)
     finally:
         blocks.close()

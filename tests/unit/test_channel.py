@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Callable, Iterator
-from typing import Any
 
 import pytest
 from hypothesis import given
@@ -130,7 +129,9 @@ def test_half_a_packet_at_the_end_of_a_plain_pipe_is_the_end() -> None:
 
 def test_a_packet_may_arrive_in_pieces() -> None:
     for pair in opened(StreamChannel):
-        writer = threading.Thread(target=lambda p=pair: [os.write(p.channel.writer, bytes([b])) for b in b"\x03\x00\x00\x00abc"])
+        writer = threading.Thread(
+            target=lambda p=pair: [os.write(p.channel.writer, bytes([b])) for b in b"\x03\x00\x00\x00abc"]
+        )
         writer.start()
         assert pair.read() == b"abc"
         writer.join()
@@ -158,21 +159,18 @@ def test_no_descriptor_is_inherited_and_none_is_left(kind: type[TaskChannel]) ->
             os.fstat(fd)
 
 
+def chosen(*, portable: bool) -> tuple[type[TaskChannel], bool]:
+    made = open_channel(portable=portable)
+    os.close(made.reader)
+    made.close()
+    return type(made), made.takes_back
+
+
 def test_the_best_channel_is_chosen(monkeypatch: pytest.MonkeyPatch) -> None:
-    kinds: list[Any] = []
-
-    def note() -> None:
-        made = open_channel(portable=portable)
-        kinds.append((type(made), made.takes_back))
-        os.close(made.reader)
-        made.close()
-
-    for portable in (False, True):
-        note()
-    portable = False
+    assert chosen(portable=False) == (PacketChannel, True)
+    assert chosen(portable=True) == (StreamChannel, False)
     monkeypatch.setattr(module.sys, "platform", "plan9")
-    note()
-    assert kinds == [(PacketChannel, True), (StreamChannel, False), (StreamChannel, False)]
+    assert chosen(portable=False) == (StreamChannel, False)
 
 
 def test_without_proc_there_is_a_plain_pipe(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -189,7 +187,9 @@ def test_without_proc_there_is_a_plain_pipe(monkeypatch: pytest.MonkeyPatch) -> 
     assert len(os.listdir("/proc/self/fd")) == before
 
 
-@given(st.lists(st.tuples(st.sampled_from(["send", "read", "take_back"]), st.binary(min_size=1, max_size=50)), max_size=40))
+@given(
+    st.lists(st.tuples(st.sampled_from(["send", "read", "take_back"]), st.binary(min_size=1, max_size=50)), max_size=40)
+)
 def test_a_packet_is_read_or_taken_back_once_and_in_order(steps: list[tuple[str, bytes]]) -> None:
     made, unread = PacketChannel(), list[bytes]()
     read = packet_reader(made.reader)
@@ -205,5 +205,3 @@ def test_a_packet_is_read_or_taken_back_once_and_in_order(steps: list[tuple[str,
     finally:
         os.close(made.reader)
         made.close()
-
-

@@ -1,4 +1,4 @@
-"""The layers: imports point down only, and a worker imports little. Both are read from facts: the sources, and a worker."""
+"""The layers: imports point down only, and a worker imports little. Read from the sources, and from a worker."""
 
 from __future__ import annotations
 
@@ -23,7 +23,8 @@ LAYERS = [
     {"engines"},
     {"scheduling"},
     {"worker"},
-    {"wire", "start"},
+    {"wire"},
+    {"start"},
     {"errors", "cpu"},
 ]
 
@@ -82,7 +83,7 @@ def modules() -> Iterator[tuple[str, Path]]:
 
 
 def imports(path: Path) -> Iterator[tuple[str, bool]]:
-    """Yield what a module imports, and whether only a function of it does. What only a type checker sees does not count."""
+    """Yield what a module imports, and whether only a function does; what only a type checker sees does not count."""
 
     def walk(node: ast.AST, lazy: bool) -> Iterator[tuple[str, bool]]:
         if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.dump(node.test):
@@ -148,7 +149,9 @@ def test_the_scheduler_knows_no_system(module: str) -> None:
     assert not found & IMPURE
 
 
-@pytest.mark.parametrize("module", [module for module in MODULES if member(module) in ("scheduling", "engines", "dispatch")])
+@pytest.mark.parametrize(
+    "module", [module for module in MODULES if member(module) in ("scheduling", "engines", "dispatch")]
+)
 def test_nothing_below_the_public_modules_imports_them(module: str) -> None:
     public = {f"procflow.{name}" for name in LAYERS[1]}
     assert not {imported for imported, _ in imports(MODULES[module])} & public

@@ -1,4 +1,4 @@
-"""Each rule and each race of the scheduler, without a process. What every order of events must keep is in test_scheduler_machine."""
+"""Each rule and each race of the scheduler, without a process; test_scheduler_machine has every order of events."""
 
 from __future__ import annotations
 
@@ -18,7 +18,9 @@ CAUSE: Cause = (4711, -9, "")
 class Driver:
     """A scheduler whose commands are sorted by kind, and are kept until they are asked for."""
 
-    def __init__(self, processes: int = 1, maxtasksperchild: int | None = None, window: int = 2, *, ready: bool = True) -> None:
+    def __init__(
+        self, processes: int = 1, maxtasksperchild: int | None = None, window: int = 2, *, ready: bool = True
+    ) -> None:
         self.scheduler = Scheduler(processes, maxtasksperchild, window)
         self.commands: list[tuple[object, ...]] = []
         self.numbers = 0
@@ -28,7 +30,15 @@ class Driver:
             for worker in self.started:
                 self.scheduler.worker_ready(worker)  # type: ignore[arg-type]
 
-    def job(self, count: int = 0, *, seconds: float = -1.0, closed: bool = True, grain: int | None = None, lazy: bool = False) -> Job:
+    def job(
+        self,
+        count: int = 0,
+        *,
+        seconds: float = -1.0,
+        closed: bool = True,
+        grain: int | None = None,
+        lazy: bool = False,
+    ) -> Job:
         """Add a job whose items take so long."""
         self.numbers += 1
         job = self.scheduler.add_job(self.numbers, grain=grain or 1, adaptive=grain is None, lazy=lazy)
@@ -64,7 +74,7 @@ def spans(packets: list[Packet]) -> list[tuple[int, int]]:
     return [(packet.start, packet.stop) for packet in packets]
 
 
-# -- who gets what --------------------------------------------------------------------------------------------------------
+# -- who gets what ----
 
 
 def test_all_workers_are_asked_for_at_once() -> None:
@@ -144,7 +154,7 @@ def test_a_worker_with_room_is_hungry() -> None:
     assert not driver.scheduler.hungry
 
 
-# -- answers --------------------------------------------------------------------------------------------------------------
+# -- answers ----
 
 
 def test_a_job_is_finished_by_its_last_answer() -> None:
@@ -198,7 +208,7 @@ def test_an_answer_without_a_time_teaches_nothing() -> None:
     assert (job.resolved, job.seconds) == (4, QUICK)
 
 
-# -- taking back, stealing, splitting ---------------------------------------------------------------------------------------
+# -- taking back, stealing, splitting ----
 
 
 def test_an_idle_worker_has_an_unread_packet_taken_back_from_a_loaded_one() -> None:
@@ -315,7 +325,7 @@ def test_a_packet_that_one_worker_has_no_room_for_goes_to_another() -> None:
     assert [packet.worker for packet in driver.encode()] == [third.worker]  # an idle worker's pipe is empty: try again
 
 
-# -- cancelling -------------------------------------------------------------------------------------------------------------
+# -- cancelling ----
 
 
 def test_an_item_that_waits_can_be_cancelled() -> None:
@@ -356,7 +366,7 @@ def test_the_holder_of_a_packet_behind_the_first_is_known() -> None:
     assert driver.scheduler.holder(job, 1) is driver.scheduler.workers[1]
 
 
-# -- deaths -----------------------------------------------------------------------------------------------------------------
+# -- deaths ----
 
 
 def test_packets_that_a_dead_worker_never_began_run_elsewhere() -> None:
@@ -459,7 +469,7 @@ def test_an_idle_worker_that_dies_is_replaced() -> None:
     assert driver.take("start") == [(3,)]
 
 
-# -- workers that do not start ----------------------------------------------------------------------------------------------
+# -- workers that do not start ----
 
 
 def fail_starts(driver: Driver, times: int) -> None:
@@ -529,7 +539,7 @@ def test_a_worker_that_was_ready_shows_that_workers_can_start() -> None:
     assert driver.take("unstartable") == []
 
 
-# -- maxtasksperchild ---------------------------------------------------------------------------------------------------------
+# -- maxtasksperchild ----
 
 
 def test_a_worker_gets_no_more_tasks_than_it_may_run() -> None:
@@ -583,7 +593,7 @@ def test_what_is_handed_back_does_not_count() -> None:
     assert spans(driver.encode())[0][0] == 1
 
 
-# -- the end --------------------------------------------------------------------------------------------------------------------
+# -- the end ----
 
 
 def test_a_closed_pool_with_nothing_to_do_retires_its_workers() -> None:
@@ -692,7 +702,7 @@ def test_a_worker_may_become_ready_after_terminate() -> None:
     driver.scheduler.check()
 
 
-# -- lazy jobs ------------------------------------------------------------------------------------------------------------------
+# -- lazy jobs ----
 
 
 def test_a_lazy_job_has_room_for_twice_what_the_workers_may_hold() -> None:

@@ -1,4 +1,4 @@
-"""A worker's inner loop, in this process: packets in, answers out through a pipe, the status page in an anonymous file."""
+"""A worker's inner loop, in this process: packets in, answers out through a pipe, and a status page."""
 
 from __future__ import annotations
 
@@ -243,7 +243,7 @@ def add(x: int, y: int = 0) -> int:
     return x + y
 
 
-# -- values -----------------------------------------------------------------------------------------------------------------
+# -- values ----
 
 
 @pytest.mark.parametrize("isolate", [False, True])
@@ -307,7 +307,7 @@ def test_results_that_fill_the_log_are_written_when_it_is_full() -> None:
     assert len(frames) > 1
 
 
-# -- failures ---------------------------------------------------------------------------------------------------------------
+# -- failures ----
 
 
 @pytest.mark.parametrize("isolate", [False, True])
@@ -413,7 +413,7 @@ def test_a_function_that_does_not_unpickle_fails_every_task(grain: int, items: l
     assert {type(error) for error in frame.outcomes} == {LookupError}
 
 
-# -- sys.exit ---------------------------------------------------------------------------------------------------------------
+# -- sys.exit ----
 
 
 @pytest.mark.parametrize("isolate", [False, True])
@@ -436,7 +436,9 @@ def test_sys_exit_in_a_chunk_fails_the_rest_of_the_chunk_and_returns_the_other_c
 
 @pytest.mark.parametrize(("code", "exitcode"), [(None, 0), (0, 0), (5, 5), ("a message", 1)])
 def test_what_sys_exit_says_is_the_exit_code(code: object, exitcode: int) -> None:
-    frames = bench.call(dumps((SystemExit(code).with_traceback, (None,), {})), dumps((raise_it, (SystemExit(code),), {})))
+    frames = bench.call(
+        dumps((SystemExit(code).with_traceback, (None,), {})), dumps((raise_it, (SystemExit(code),), {}))
+    )
     assert isinstance(outcomes(frames)[1], WorkerDied)
     assert bench.runner.exit_code == exitcode
 
@@ -445,7 +447,7 @@ def raise_it(error: BaseException) -> None:
     raise error
 
 
-# -- the page and the log ---------------------------------------------------------------------------------------------------
+# -- the page and the log ----
 
 
 def test_the_page_names_the_item_that_runs() -> None:
@@ -477,7 +479,7 @@ def test_the_log_is_empty_when_it_was_written() -> None:
     assert bench.page[FIRST] == 13
 
 
-# -- time -------------------------------------------------------------------------------------------------------------------
+# -- time ----
 
 
 class Slow:

@@ -336,7 +336,9 @@ class Dispatcher:
             last = delivery.finishing and not delivery.expected
             if last:
                 delivery.finishing = False
+                self._jobs.pop(work.id, None)
         if last:
+            self._engine.forget(work.id)
             work.finish(self)
 
     def _absorb(self, report: Report, deliveries: list[tuple[Work, int, list[Segment]]]) -> None:
@@ -392,9 +394,8 @@ class Dispatcher:
         elif command[0] == "start":
             self._engine.start(command[1])
         elif command[0] == "finished":
-            work = self._jobs.pop(command[1], None)
+            work = self._jobs.get(command[1])
             if work is not None:
-                self._engine.forget(command[1])
                 self._delivered(work, finishing=True)
         elif command[0] == "lost":
             _, job_id, start, stop, cause = command
@@ -542,7 +543,7 @@ class Dispatcher:
                 job.id, start, stop, lambda _: PoolClosed("the pool was terminated; the task may have run")
             )
         for job_id in list(self._jobs):
-            work = self._jobs.pop(job_id, None)
+            work = self._jobs.get(job_id)
             if work is None:  # another thread is at it
                 continue
             self._delivered(work, finishing=True)
