@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import gc
 from collections.abc import Iterator
 
 import pytest
@@ -20,6 +21,8 @@ def servers() -> None:
     process.start()
     process.join()
     process.close()
+    gc.collect()
+    gc.freeze()  # the collections around each test need not look at what pytest and Hypothesis have made until now
 
 
 @pytest.fixture(autouse=True)

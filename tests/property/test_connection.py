@@ -10,10 +10,10 @@ from concurrent.futures import ThreadPoolExecutor
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.support import DEADLOCK
 
 from procflow.connection import Connection, Pipe
 from procflow.errors import TimeoutError
+from tests.support import DEADLOCK
 
 small = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text() | st.binary(),

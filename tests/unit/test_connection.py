@@ -20,7 +20,6 @@ from multiprocessing.connection import Connection as StdlibConnection
 from multiprocessing.connection import Pipe as stdlib_pipe
 
 import pytest
-from tests.support import DEADLOCK, open_fds, wait_until
 
 from procflow.connection import (
     Connection,
@@ -34,6 +33,7 @@ from procflow.connection import (
 from procflow.errors import PicklingError, ProcflowError, TimeoutError, UnpicklingError
 from procflow.wire import peers
 from procflow.wire.peers import State, decide
+from tests.support import DEADLOCK, open_fds, wait_until
 
 Pair = tuple[Connection, Connection]
 

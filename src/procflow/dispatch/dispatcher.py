@@ -368,14 +368,14 @@ class Dispatcher:
         scheduler = self._scheduler
         while scheduler.commands or self._put_back:  # a look without the lock: who adds a command comes here after it
             with self._guard.lock:
-                commands = self._put_back + scheduler.take()
-                self._put_back = []
-                for command in commands:
+                fresh = scheduler.take()
+                commands, self._put_back = self._put_back + fresh, []
+                for command in fresh:
                     if command[0] == "retire":
                         self._engine.retire(command[1])
                     elif command[0] == "take_back":
                         scheduler.taken_back(command[1], self._engine.take_back(command[1]))
-                    elif command[0] in ("lost", "unstartable") and command[1] in self._jobs:
+                    elif command[0] == "lost" or command[0] == "unstartable":
                         self._expect(self._jobs[command[1]])
             done = 0
             try:
@@ -546,6 +546,8 @@ class Dispatcher:
             work = self._jobs.get(job_id)
             if work is None:  # another thread is at it
                 continue
+            if self._guard.torn:  # what was expected may never be delivered
+                work.delivery.expected = 0
             self._delivered(work, finishing=True)
             if isinstance(work, StreamJob):
                 work.exhausted = True

@@ -81,8 +81,10 @@ class CallsJob:
     def deliver(self, dispatcher: Dispatcher, start: int, items: int, kind: int, data: object) -> None:
         """`items` calls from `start` on are done with."""
         if items == 1:
-            del self._packed[start]
-            future = self._futures.pop(start)
+            self._packed.pop(start, None)
+            future = self._futures.pop(start, None)
+            if future is None:  # told before, and then interrupted
+                return
             if kind == RAISED:
                 future.outcome = Failure(data)  # type: ignore[arg-type]
             else:
@@ -91,8 +93,10 @@ class CallsJob:
             return
         values = decode(kind, data)
         for offset in range(items):
-            del self._packed[start + offset]
-            future = self._futures.pop(start + offset)
+            self._packed.pop(start + offset, None)
+            future = self._futures.pop(start + offset, None)
+            if future is None:
+                continue
             future.outcome = values if isinstance(values, Failure) else [values[offset]]
             dispatcher.resolve(future)
 

@@ -112,7 +112,7 @@ class StreamJob:
     def deliver(self, dispatcher: Dispatcher, start: int, items: int, kind: int, data: object) -> None:
         """Keep this part for the consumer."""
         for index in range(start, start + items):
-            del self.inputs[index]
+            self.inputs.pop(index, None)
         if self._ordered:
             self._places[start] = (start, items, kind, data)
             if start != self._next:
