@@ -6,7 +6,9 @@ import builtins
 import os
 import signal
 import stat
+import time
 from multiprocessing import resource_tracker
+from pathlib import Path
 
 
 def double(n: int) -> int:
@@ -71,3 +73,26 @@ def sum_in_a_pool(method: str, n: int) -> int:
 
     with procflow.get_context(method).Pool(2) as pool:
         return sum(pool.map(double, range(n)))
+
+
+def wait_for_file(path: str) -> None:
+    while not os.path.exists(path):
+        time.sleep(0.001)
+
+
+def make_file(path: str) -> None:
+    Path(path).touch()
+
+
+class Stubborn(Exception):
+    """An exception that overrides what a worker must use to send it."""
+
+    def with_traceback(self, tb: object) -> Stubborn:
+        raise RuntimeError("not mine")
+
+    def __setattr__(self, name: str, value: object) -> None:
+        raise AttributeError(f"can't set {name}")
+
+
+def raise_stubborn() -> None:
+    raise Stubborn("here")

@@ -6,6 +6,7 @@ import gc
 import os
 import signal
 import threading
+from pathlib import Path
 
 import pytest
 
@@ -137,3 +138,35 @@ def test_a_fork_of_the_program_refuses_the_pool_and_harms_nothing() -> None:
 def test_a_task_may_have_a_pool_of_its_own(ctx: procflow.Context) -> None:
     with ctx.Pool(1) as pool:
         assert pool.apply(targets.sum_in_a_pool, (ctx.get_start_method(), 10)) == sum(range(10)) * 2
+
+
+def test_a_call_does_not_wait_behind_a_long_one_while_a_worker_is_idle(ctx: procflow.Context, tmp_path: Path) -> None:
+    gate = str(tmp_path / "gate")
+    for _ in range(5):
+        with ctx.Pool(2) as pool:
+            waiting = pool.submit(targets.wait_for_file, gate)
+            opening = pool.submit(targets.make_file, gate)
+            assert opening.result(DEADLOCK) is None
+            assert waiting.result(DEADLOCK) is None
+        os.unlink(gate)
+
+
+def test_calls_that_wait_for_each_other_do_not_share_a_packet(tmp_path: Path) -> None:
+    gate = str(tmp_path / "gate")
+    with procflow.Pool(2) as pool:
+        for _ in range(50):  # quick ones, so that the pool would think that they can travel together
+            pool.apply(targets.double, (1,))
+        quick = [pool.submit(targets.double, n) for n in range(200)]
+        waiting = pool.submit(targets.wait_for_file, gate)
+        opening = [pool.submit(targets.make_file, gate) for _ in range(200)]
+        assert waiting.result(DEADLOCK) is None
+        assert [future.result(DEADLOCK) for future in quick] == [2 * n for n in range(200)]
+        assert not any(future.exception(DEADLOCK) for future in opening)
+
+
+def test_an_exception_that_overrides_its_own_methods_arrives(ctx: procflow.Context) -> None:
+    with ctx.Pool(1) as pool:
+        error = pool.submit(targets.raise_stubborn).exception(DEADLOCK)
+        assert isinstance(error, targets.Stubborn)
+        assert error.args == ("here",)
+        assert "raise_stubborn" in str(error.__cause__)

@@ -243,7 +243,7 @@ def test_a_packet_that_was_answered_before_it_was_taken_back_stays_answered() ->
     assert driver.encode() == []
 
 
-def test_a_packet_of_little_work_is_not_worth_taking_back() -> None:
+def test_a_packet_is_taken_back_however_little_work_it_seems_to_hold() -> None:
     driver = Driver(2)
     driver.job(4, seconds=1e-6, grain=1)
     for job in driver.scheduler.jobs.values():
@@ -252,7 +252,7 @@ def test_a_packet_of_little_work_is_not_worth_taking_back() -> None:
     for packet in packets:
         if packet.worker == 2:
             driver.finish(packet, 1e-9)
-    assert driver.take("take_back") == []
+    assert driver.take("take_back") == [(1,)]  # what is in front of it may take for ever
 
 
 def test_a_packet_that_is_being_pickled_is_not_taken_back() -> None:

@@ -59,7 +59,8 @@ class Dispatcher:
         self._closed = self._terminated = False
         self._unfinished: list[tuple[Job, int, int]] = []  # terminated, and still to be failed
         self._ended = False  # terminated, and nothing is left to do
-        job = self._scheduler.add_job(next(self._numbers))
+        # One call a packet: a call may wait for what another one does, and must not have that behind it.
+        job = self._scheduler.add_job(next(self._numbers), most=1)
         self._calls = self._jobs[job.id] = CallsJob(job)
         with self._guard:
             self._scheduler.open()
@@ -550,6 +551,8 @@ class Dispatcher:
                 work.delivery.expected = 0
             self._delivered(work, finishing=True)
             if isinstance(work, StreamJob):
+                if not work.exhausted and work.error is None:
+                    work.error = PoolClosed("the pool was terminated before the end of this stream")
                 work.exhausted = True
                 work.refill()
         self._engine.terminate()

@@ -104,7 +104,9 @@ class Future(Promise, _Base["T_co"]):
 
     def cancel(self) -> bool:
         """Take the task back if no worker has begun it; return whether it is cancelled now."""
-        return self.cancelled() or self.dispatcher.cancel(self, self.job, self.index)
+        if self.is_done:
+            return self.cancelled()
+        return self.dispatcher.cancel(self, self.job, self.index)
 
     def add_done_callback(self, fn: Callable[[Future[T_co]], object]) -> None:
         """Call `fn(self)` when the result is there, at once if it is, in the thread that serves the pool then."""

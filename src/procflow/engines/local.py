@@ -194,12 +194,17 @@ class LocalEngine:
     def start(self, worker: int) -> None:
         try:
             started = self._launch(worker)
+            try:
+                sentinel = started.child.sentinel
+            except OSError:  # the fork server could not start it, or has ended
+                started.close_all()
+                raise
         except Exception as error:  # noqa: BLE001 - EAGAIN, EMFILE; an initializer that does not pickle
             self._unstarted.append(("gone", worker, 0, None, 1, 0, None, f"{type(error).__name__}: {error}\n"))
             self._poller.wake()
             return
         self._workers[worker] = started
-        for fd in (started.results, started.child.sentinel):
+        for fd in (started.results, sentinel):
             self._by_fd[fd] = started
             self._poller.register(fd)
         if worker in self._retired:

@@ -48,19 +48,31 @@ STARTING, READY, RETIRING = "starting", "ready", "retiring"
 ENCODING, SENT = "encoding", "sent"
 
 START_ATTEMPTS = 3  # workers in a row that failed before they were ready; then what waits fails
-WORTH_STEALING = 100e-6  # seconds of work in a packet; taking it back and sending it again costs some 20 us
 
 
 class Job:
     """One call's items, as numbers."""
 
-    __slots__ = ("adaptive", "added", "closed", "grain", "id", "lazy", "packet", "resolved", "seconds", "waiting")
+    __slots__ = (
+        "adaptive",
+        "added",
+        "closed",
+        "grain",
+        "id",
+        "lazy",
+        "most",
+        "packet",
+        "resolved",
+        "seconds",
+        "waiting",
+    )
 
-    def __init__(self, job: int, grain: int, adaptive: bool, lazy: bool) -> None:
+    def __init__(self, job: int, grain: int, adaptive: bool, lazy: bool, most: int) -> None:
         self.id = job
         self.grain = grain  # items in a chunk
         self.adaptive = adaptive  # no chunksize was given
         self.lazy = lazy  # what waits is not all there is: the input is read as it is needed
+        self.most = most  # chunks in a packet
         self.added = 0  # items that were handed to the scheduler
         self.waiting = 0  # of these: in `ready`
         self.resolved = 0  # of these: done with
@@ -127,9 +139,9 @@ class Scheduler:
 
     # -- jobs ---------------------------------------------------------------------------------------------------------
 
-    def add_job(self, job: int, *, grain: int = 1, adaptive: bool = True, lazy: bool = False) -> Job:
+    def add_job(self, job: int, *, grain: int = 1, adaptive: bool = True, lazy: bool = False, most: int = MOST) -> Job:
         """A call was accepted; its items follow by `add_items`."""
-        self.jobs[job] = made = Job(job, grain, adaptive, lazy)
+        self.jobs[job] = made = Job(job, grain, adaptive, lazy, min(most, self._most))
         return made
 
     def add_items(self, job: Job, count: int) -> None:
@@ -198,6 +210,8 @@ class Scheduler:
         if worker is None or packet.seq not in worker.inflight:
             return False
         packet.state = SENT
+        if not self.ready:
+            self._steal()  # a worker may have become idle while this one was encoded for another that is busy
         return True
 
     def unsent(self, packet: Packet) -> None:
@@ -371,7 +385,7 @@ class Scheduler:
             fitting(job.seconds, self.processes, job.packet, adaptive=job.adaptive),
             fair_share(-(-job.waiting // job.grain), self.processes, more_to_come=job.lazy and not job.closed),
         )
-        chunks = min(chunks, span[3] or self._most)
+        chunks = min(chunks, span[3] or job.most)
         if not span[3]:
             job.packet = chunks
         if worker.allowance >= 0:
@@ -394,14 +408,15 @@ class Scheduler:
         self.commands.append(("encode", packet))
 
     def _steal(self) -> None:
-        """A worker is idle and nothing waits: take an unread packet from one that holds several, if it is worth it."""
+        """A worker is idle and nothing waits: take an unread packet from one that holds several.
+
+        However quick such tasks were until now: the one in front may be a long one, or wait for what is behind it.
+        """
         if not self.slack[0] or self.window < 2:
             return
         for worker in self.slack[-1].values():
             packet = next(reversed(worker.inflight.values()))
-            job = packet.job
-            chunks = -(-(packet.stop - packet.start) // job.grain)
-            if packet.state == SENT and (job.seconds < 0.0 or job.seconds * chunks > WORTH_STEALING):
+            if packet.state == SENT:
                 self.commands.append(("take_back", worker.id))
                 return
 

@@ -113,11 +113,8 @@ class Answer:
         """The next item failed; with it `items` are done with."""
         if self._copied:
             self._end_copy()
-        trace = error.__traceback__
-        while trace is not None and trace.tb_frame.f_globals.get("__package__") == __package__:
-            trace = trace.tb_next  # the user's traceback begins with the user's function
         self._settle_values()
-        self._add(FAILURE, items, pack_failure(error.with_traceback(trace)))
+        self._add(FAILURE, items, pack_failure(error, skip=__package__))
 
     def split(self) -> None:
         """Nothing began: the items have to come one by one."""

@@ -5,15 +5,30 @@ from __future__ import annotations
 from procflow.wire.pickling import dumps, loads
 from procflow.wire.shown import shown, told
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from types import TracebackType
+    from typing import Any
+
 __all__ = ["pack_failure", "unpack_failure"]
 
+_TRACEBACK: Any = BaseException.__dict__["__traceback__"]
 
-def pack_failure(error: BaseException) -> bytes:
-    """Pickle an exception with its traceback's text; whatever is wrong with the exception, this succeeds."""
+
+def pack_failure(error: BaseException, *, skip: str | None = None) -> bytes:
+    """Pickle an exception with its traceback's text; whatever is wrong with the exception, this succeeds.
+
+    The frames of package `skip` at the top are left out: the user's traceback begins with the user's function. The
+    methods are BaseException's own, as a subclass may override them to raise anything.
+    """
     try:
+        trace: TracebackType | None = _TRACEBACK.__get__(error)
+        while trace is not None and skip is not None and trace.tb_frame.f_globals.get("__package__") == skip:
+            trace = trace.tb_next
+        BaseException.with_traceback(error, trace)
         import traceback
 
-        text = "".join(traceback.format_exception(type(error), error, error.__traceback__))
+        text = "".join(traceback.format_exception(type(error), error, trace))
     except BaseException as broken:  # noqa: BLE001 - a __str__ that raises, a stack that is used up
         text = f"{type(error).__name__} (its traceback can't be shown: {type(broken).__name__})\n"
     try:
@@ -37,8 +52,8 @@ def unpack_failure(packed: bytes) -> BaseException:
         except Exception as refusal:  # noqa: BLE001 - its own reduction: anything may be raised
             why = told(refusal)
         else:
-            if error.__cause__ is None:
-                error.__cause__ = RemoteTraceback(text)
+            if error.__cause__ is None:  # set past the class's own __setattr__: a frozen dataclass would refuse
+                BaseException.__setattr__(error, "__cause__", RemoteTraceback(text))
             return error
     stand_in = RemoteError(name, repr_text, text, why)
     stand_in.__cause__ = RemoteTraceback(text)
