@@ -424,6 +424,18 @@ def test_the_end_of_an_input_wakes_a_consumer_that_leads(
     assert monotonic() - began < DEADLOCK
 
 
+def test_a_wake_is_not_lost_on_a_leader_that_looks_before_it_sleeps() -> None:
+    engine = local.LocalEngine("fork")
+    try:
+        engine._quick = True  # so it looks: tasks have been short
+        engine.wake()
+        began = monotonic()
+        engine.wait(DEADLOCK)
+        assert monotonic() - began < DEADLOCK
+    finally:
+        engine.close()
+
+
 def test_several_threads_may_wait_for_one_pool(pool: procflow.Pool) -> None:
     found: dict[int, list[int]] = {}
 

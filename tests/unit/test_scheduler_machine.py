@@ -217,6 +217,12 @@ class SchedulerMachine(RuleBasedStateMachine):
         packet = process.pipe.pop(0) if process and process.pipe and not process.retired else None
         self.scheduler.taken_back(number, packet.seq if packet else None)
 
+    @precondition(lambda self: self.where(lambda p: p.pipe))
+    @rule(pick=numbers)
+    def take_back_to_cancel(self, pick: int) -> None:
+        """A future's `cancel` takes packets back without being told to."""
+        self.take_back(self.pick(self.where(lambda p: p.pipe), pick).id)
+
     @precondition(lambda self: self.to_start)
     @rule(pick=numbers, fails=st.booleans())
     def start(self, pick: int, fails: bool) -> None:

@@ -266,10 +266,12 @@ class LocalEngine:
         if self._quick and timeout != 0.0:
             # A thread that sleeps is woken after 40 to 50 us if its core went to sleep too, and quick tasks are there
             # sooner. Whoever else wants this core gets it by the yield.
+            poller = self._poller
+            poller.woken = False
             until = perf_counter() + SPIN
             while perf_counter() < until:
-                ready = self._poller.poll(0.0)
-                if ready:
+                ready = poller.poll(0.0)
+                if ready or poller.woken:  # a wake that came now would be missed if we slept after it
                     return ready
                 sched_yield()
         return self._poller.poll(timeout)

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     class Poller(Protocol):
         """See the module."""
 
+        woken: bool  # a `wake` ended a `poll`; set by that, cleared by the thread that polls
+
         def register(self, fd: int) -> None:
             """Report `fd` when it is readable, or at its end."""
 
@@ -85,6 +87,7 @@ class EpollPoller:
             raise
         self.register(self._waker.reader)
         self.wake = self._waker.wake
+        self.woken = False
         self._wait = self._epoll.poll
 
     def register(self, fd: int) -> None:
@@ -98,6 +101,7 @@ class EpollPoller:
         if self._waker.reader in ready:
             self._waker.drain()
             ready.remove(self._waker.reader)
+            self.woken = True
         return ready
 
     def close(self) -> None:
@@ -115,6 +119,7 @@ class SelectPoller:
         self._new: list[int] = []
         self._lock = threading.Lock()
         self.wake = self._waker.wake
+        self.woken = False
 
     def register(self, fd: int) -> None:
         with self._lock:
@@ -137,6 +142,7 @@ class SelectPoller:
         if self._waker.reader in ready:
             self._waker.drain()
             ready.remove(self._waker.reader)
+            self.woken = True
         return ready
 
     def close(self) -> None:
