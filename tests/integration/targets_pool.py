@@ -59,11 +59,6 @@ def wait_for_a_signal() -> None:
     signal.pause()
 
 
-def interrupt_the_parent_then_return(parent: int, n: int) -> int:
-    os.kill(parent, signal.SIGINT)
-    return n
-
-
 def ignore_sigterm() -> None:
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gc
 import os
-import signal
 import threading
 from pathlib import Path
 
@@ -90,21 +89,6 @@ def test_a_terminate_that_was_interrupted_can_be_repeated(monkeypatch: pytest.Mo
 
 def _interrupt() -> None:
     raise KeyboardInterrupt
-
-
-def test_ctrl_c_while_a_result_is_awaited_leaves_a_pool_that_works_or_says_that_it_does_not(
-    ctx: procflow.Context,
-) -> None:
-    with ctx.Pool(1) as pool:
-        held = pool.submit(targets.interrupt_the_parent_then_return, os.getpid(), 5)
-        with pytest.raises(KeyboardInterrupt):
-            held.result(DEADLOCK)
-            signal.pause()  # if the result was quicker than the signal
-        try:  # it came while the pool waited
-            assert held.result(DEADLOCK) == 5
-            assert pool.map(targets.double, range(10)) == [2 * n for n in range(10)]
-        except procflow.PoolClosed:  # it came between two steps of the scheduler
-            assert "terminated" in repr(pool)
 
 
 def test_a_worker_that_ignores_sigterm_is_killed_by_terminate(ctx: procflow.Context) -> None:
