@@ -130,12 +130,11 @@ class Pool:
             func: Called with one item.
             iterable: Read whole before the first call.
             chunksize: Items that travel, and fail, together. By default the pool chooses how many travel together from
-            the
-                time they take, and each fails alone.
+                the time they take, and each fails alone.
 
         Raises:
             Exception: What the lowest failing item raised, once every item is done with; the worker's traceback is its
-            cause.
+                cause.
         """
         mapped: Future[list[R]] = self._map(func, MAP, iterable, chunksize)
         return mapped.result()

@@ -40,7 +40,7 @@ class Background:
                 return
             if self._has_thread():
                 self.parked = False
-                self._wake()
+                self.kick()
 
     def start(self) -> None:
         """Make the thread, parked. It is there before a finalizer needs it, which could not make one."""
@@ -59,25 +59,22 @@ class Background:
 
     def kick(self) -> None:
         """Have the thread look around now. Takes no lock, so a finalizer may call it wherever it runs."""
-        self._wake()
+        try:
+            self._signal.release()
+        except RuntimeError:  # it was kicked already
+            pass
 
     def end(self) -> None:
         """Nothing will come any more: the thread ends."""
         with self._lock:
             self._stopped = True
-            self._wake()
+            self.kick()
 
     def stop(self) -> None:
         """End the thread, and wait for it unless it is the caller."""
         self.end()
         if self._thread is not None and self._thread is not threading.current_thread():
             self._thread.join()
-
-    def _wake(self) -> None:
-        try:
-            self._signal.release()
-        except RuntimeError:
-            pass
 
     def _run(self) -> None:
         self.ident = threading.get_ident()

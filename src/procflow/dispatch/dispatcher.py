@@ -496,8 +496,8 @@ class Dispatcher:
             if future.is_done or state.waiting != state.added or not state.waiting:
                 return False
             self._scheduler.cancel(state, 0, state.added)
-            self._scheduler.take()
-            self._jobs.pop(state.id, None)
+            self._jobs.pop(state.id, None)  # so that its "finished" finds nobody: the future is failed here
+        self._perform()
         self._fail(future, CancelledError("the map was cancelled before any of it started; it never ran"))
         return True
 

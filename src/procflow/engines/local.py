@@ -123,8 +123,11 @@ class LocalEngine:
         grain = 0 if job.adaptive else job.grain
         size = len(function) + len(payload)
         count = packet.stop - packet.start
-        if TASK.size + size <= PACKET_MAX:
-            header = TASK.pack(packet.seq, job.id, oldest, packet.start, count, grain, work.kind, flags, len(function))
+        in_packet = TASK.size + size <= PACKET_MAX
+        if not in_packet:
+            flags |= IN_BLOCK
+        header = TASK.pack(packet.seq, job.id, oldest, packet.start, count, grain, work.kind, flags, len(function))
+        if in_packet:
             return header + function + payload, NO_BLOCK
         with self._block_lock:
             offset = self._blocks.allocate(size)
@@ -133,9 +136,6 @@ class LocalEngine:
         except BaseException:
             self._free(offset)
             raise
-        header = TASK.pack(
-            packet.seq, job.id, oldest, packet.start, count, grain, work.kind, flags | IN_BLOCK, len(function)
-        )
         return header + BLOCK.pack(offset, size), offset
 
     def _pack_function(self, work: Work) -> bytes:
