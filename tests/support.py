@@ -64,6 +64,7 @@ class Leftovers:
 
     def check(self) -> None:
         gc.collect()
+        self._suspects = set(os.listdir("/dev/shm")) - self._shm  # what comes later is another program's
         deadline = time.monotonic() + 5.0
         while (found := self._added()) and time.monotonic() < deadline:
             time.sleep(0.01)
@@ -74,6 +75,6 @@ class Leftovers:
         fds = {fd: to for fd, to in open_fds().items() if fd not in self._fds}
         processes = {pid: line for pid, line in descendants().items() if pid not in self._processes}
         threads = [thread for thread in threading.enumerate() if thread not in self._threads]
-        shm = sorted(set(os.listdir("/dev/shm")) - self._shm)
+        shm = sorted(self._suspects & set(os.listdir("/dev/shm")))
         found = {"fds": fds, "processes": processes, "threads": threads, "shared memory": shm}
         return {name: added for name, added in found.items() if added}
