@@ -70,9 +70,10 @@ def sum_in_a_pool(method: str, n: int) -> int:
         return sum(pool.map(double, range(n)))
 
 
-def wait_for_file(path: str) -> None:
+def wait_for_file(path: str | Path) -> bool:
     while not os.path.exists(path):
         time.sleep(0.001)
+    return True
 
 
 def make_file(path: str) -> None:
@@ -91,3 +92,19 @@ class Stubborn(Exception):
 
 def raise_stubborn() -> None:
     raise Stubborn("here")
+
+
+def double_or_wait_for_file(item: int | Path) -> object:
+    return 2 * item if isinstance(item, int) else wait_for_file(item) and item
+
+
+def pid_after_a_while(n: int) -> int:
+    time.sleep(0.02)  # several times what makes the pool look
+    return os.getpid()
+
+
+def append_line(path: Path, n: int) -> int:
+    fd = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+    os.write(fd, b"%d\n" % n)
+    os.close(fd)
+    return n

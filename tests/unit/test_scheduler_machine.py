@@ -62,6 +62,17 @@ class Process:
     written: int = 0  # first item whose result is not in the outbox
     unit: int = 1
     chunks: int = 0
+    revoked: int = 0  # page
+    asked: tuple[int, int] | None = None  # page: packet, and the item before which it is to stop in it
+
+    @property
+    def stop(self) -> int:
+        """Where it stops in the packet that it runs."""
+        assert self.running is not None
+        end = self.ends[self.running.seq]
+        return min(end, self.asked[1]) if self.asked and self.asked[0] == self.running.seq else end
+
+    ends: dict[int, int] = field(default_factory=dict)  # by seq: where the packet ended when it was written
 
     @property
     def between(self) -> bool:
@@ -71,7 +82,7 @@ class Process:
     @property
     def can_go_on(self) -> bool:
         """Whether it can begin an item of the packet that it runs."""
-        return self.running is not None and self.between and self.place < self.running.stop
+        return self.running is not None and self.between and self.place < self.stop
 
 
 class SchedulerMachine(RuleBasedStateMachine):
@@ -103,6 +114,8 @@ class SchedulerMachine(RuleBasedStateMachine):
         self.to_start: list[int] = []
         self.to_encode: list[Packet] = []
         self.retiring: set[int] = set()
+        self.to_cut: list[int] = []  # workers
+        self.cuts: list[tuple[int, int, int]] = []  # worker, packet, stop: asked, and not settled yet
         self.closed = self.terminated = False
         self.scheduler.open()
         self.take()
@@ -197,6 +210,8 @@ class SchedulerMachine(RuleBasedStateMachine):
             self.to_encode.append(command[1])
         elif command[0] == "take_back":
             self.take_back(command[1])
+        elif command[0] == "cut":
+            self.to_cut.append(command[1])
         elif command[0] == "retire":
             assert command[1] not in self.retiring, "retired twice"
             self.retiring.add(command[1])
@@ -244,7 +259,9 @@ class SchedulerMachine(RuleBasedStateMachine):
         if refused:
             self.refuse(packet)
         elif self.scheduler.encoded(packet):
-            self.processes[packet.worker].pipe.append(packet)
+            process = self.processes[packet.worker]
+            process.pipe.append(packet)
+            process.ends[packet.seq] = packet.stop
         self.take()
 
     def refuse(self, packet: Packet) -> None:
@@ -266,6 +283,65 @@ class SchedulerMachine(RuleBasedStateMachine):
                 self.scheduler.unsent(packet)
         self.take()
 
+    # -- cutting short -------------------------------------------------------------------------------------------------
+
+    @rule()
+    def tick(self) -> None:
+        self.scheduler.tick()
+
+    @precondition(lambda self: self.to_cut)
+    @rule(pick=numbers)
+    def ask_to_stop(self, pick: int) -> None:
+        process = self.processes.get(self.to_cut.pop(pick % len(self.to_cut)))
+        if process is not None:
+            self.ask(process)
+
+    @precondition(lambda self: self.where(lambda p: p.running and p.item is not None))
+    @rule(pick=numbers, meanwhile=st.lists(numbers, max_size=8))
+    def cut_short(self, pick: int, meanwhile: list[int]) -> None:
+        """All of it at once, as it is rare else; nothing depends on the scheduler's having asked for it."""
+        self.ask(self.pick(self.where(lambda p: p.running and p.item is not None), pick))
+        self.go_on(meanwhile)
+        if self.cuts:
+            self.settle_a_cut(pick, pick % 3 > 0)
+
+    def ask(self, process: Process) -> None:
+        number = process.id
+        if process.running is None or process.item is None or any(number == cut[0] for cut in self.cuts):
+            return
+        process.asked = (process.begun, process.item + process.width)
+        self.cuts.append((number, *process.asked))
+
+    @precondition(lambda self: self.cuts)
+    @rule(pick=numbers, looks=st.booleans())
+    def settle_a_cut(self, pick: int, looks: bool) -> None:
+        """The pause is over; the pool may find results in the log first."""
+        number, seq, stop = self.cuts.pop(pick % len(self.cuts))
+        process = self.processes.get(number)
+        packet = process.running if process is not None else None
+        if process is None or packet is None or self.terminated:
+            return
+        before = packet.seq == seq and process.item is not None and process.item + process.width <= stop
+        if looks and self.logs(process) and not process.outbox and process.place > process.written:
+            process.outbox.append(("answer", packet.seq, process.place - process.written, False))
+            process.written = process.place
+            self.read_one(process, 0.0)
+        if before:
+            self.scheduler.cut_off(number, seq, stop)
+
+    @precondition(lambda self: self.where(lambda p: p.pipe))
+    @rule(pick=numbers, meanwhile=st.lists(numbers, max_size=4))
+    def withdraw(self, pick: int, meanwhile: list[int]) -> None:
+        """What an engine does that can't take back: window 2, so one packet may be unread."""
+        process = self.pick(self.where(lambda p: p.pipe), pick)
+        if self.scheduler.window > 2 or any(process.id == cut[0] for cut in self.cuts):
+            return
+        packet, begun = process.pipe[-1], process.begun
+        process.revoked = packet.seq
+        self.go_on(meanwhile)
+        if process.begun == begun and packet in process.pipe and process.id in self.processes and not self.terminated:
+            self.scheduler.cut_off(process.id, packet.seq, packet.start)
+
     # -- workers -------------------------------------------------------------------------------------------------------
 
     @precondition(lambda self: self.where(lambda p: not p.ready))
@@ -283,13 +359,19 @@ class SchedulerMachine(RuleBasedStateMachine):
         process.begun, process.item = packet.seq, None
         process.place = process.written = packet.start
         process.unit = unit if packet.job.adaptive else packet.job.grain
+        if process.revoked == packet.seq:
+            process.outbox.append(("answer", packet.seq, 0, True))
+            process.running = None
 
     @precondition(lambda self: self.where(lambda p: p.can_go_on))
-    @rule(pick=numbers)
-    def begin_an_item(self, pick: int) -> None:
+    @rule(pick=numbers, blind=st.booleans())
+    def begin_an_item(self, pick: int, blind: bool = False) -> None:
+        """`blind`: it was asked to stop, but looked just before that; then the pool sees what it has begun."""
         process = self.pick(self.where(lambda p: p.can_go_on), pick)
         packet = process.running
-        process.item, process.width = process.place, min(process.unit, packet.stop - process.place)
+        open_cut = any(process.id == cut[0] for cut in self.cuts)
+        stop = process.ends[packet.seq] if blind and open_cut else process.stop
+        process.item, process.width = process.place, min(process.unit, stop - process.place)
         work = self.works[packet.job.id]
         items = set(range(process.item, process.item + process.width))
         assert not items & work.begun, "an item begins for the second time"  # M1
@@ -318,7 +400,7 @@ class SchedulerMachine(RuleBasedStateMachine):
 
     def answer(self, process: Process, final: bool) -> None:
         packet = process.running
-        final = (final and process.item is not None) or process.place == packet.stop
+        final = (final and process.item is not None) or process.place >= process.stop
         if not final and process.written == process.place:
             return
         process.outbox.append(("answer", packet.seq, process.place - process.written, final))
@@ -331,7 +413,7 @@ class SchedulerMachine(RuleBasedStateMachine):
     def find_that_it_does_not_unpickle(self, pick: int) -> None:
         process = self.pick(self.where(lambda p: p.running and p.item is None), pick)
         packet = process.running
-        if packet.stop - packet.start > packet.job.grain:
+        if process.ends[packet.seq] - packet.start > packet.job.grain:
             process.outbox.append(("split", packet.seq, 0, True))
         else:
             self.works[packet.job.id].begun |= set(range(packet.start, packet.stop))
@@ -382,8 +464,7 @@ class SchedulerMachine(RuleBasedStateMachine):
         may_be_lost = range(0)
         if packet is not None and not self.terminated:
             work = self.works[packet.job.id]
-            logs = work.isolate or process.unit == 1 or not packet.job.adaptive
-            if logs and process.place > process.written:
+            if self.logs(process) and process.place > process.written:
                 for item in range(process.written, process.place):
                     self.resolve(work, item, "answered")
                 self.scheduler.answered(process.id, packet.seq, process.place - process.written, 0.0, False)
@@ -396,6 +477,10 @@ class SchedulerMachine(RuleBasedStateMachine):
                 assert command[1] == packet.job.id  # M2
                 assert set(range(command[2], command[3])) <= set(may_be_lost), (command, may_be_lost)  # M2
             self.note(command)
+
+    def logs(self, process: Process) -> bool:
+        job = process.running.job
+        return self.works[job.id].isolate or process.unit == 1 or not job.adaptive
 
     def resolve(self, work: Work, item: int, how: str) -> None:
         assert item not in work.resolved, (how, item, work.resolved[item])  # M1
@@ -449,6 +534,10 @@ class SchedulerMachine(RuleBasedStateMachine):
             found.append(lambda pick: self.start(pick, False))
         if self.to_encode:
             found.append(lambda pick: self.encode(pick, False))
+        if self.to_cut:
+            found.append(self.ask_to_stop)
+        if self.cuts:
+            found.append(lambda pick: self.settle_a_cut(pick, pick % 2 > 0))
         steps: list[tuple[Callable[[Process], object], Callable[[int], object]]] = [
             (lambda p: p.outbox, lambda pick: self.read(pick, (1e-5, 1e-2)[pick % 2])),
             (lambda p: not p.ready, self.become_ready),
@@ -467,7 +556,7 @@ class SchedulerMachine(RuleBasedStateMachine):
 
     @staticmethod
     def has_all(process: Process) -> bool:
-        return process.running is not None and process.between and process.place == process.running.stop
+        return process.running is not None and process.between and process.place >= process.stop
 
     def may_end(self, process: Process) -> bool:
         return self.terminated or (process.retired and process.ready and not process.running and not process.pipe)

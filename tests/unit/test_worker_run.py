@@ -33,7 +33,18 @@ from procflow.wire.packets import (
 from procflow.wire.pickling import dumps
 from procflow.worker import run as run_module
 from procflow.worker.run import Runner
-from procflow.worker.status import BEGUN, FIRST, ITEM, LOG_SIZE, LOGGED, NOTHING, PAGE_SIZE, WIDTH, open_page
+from procflow.worker.status import (
+    BEGUN,
+    FIRST,
+    LOG_SIZE,
+    LOGGED,
+    NOTHING,
+    PAGE_SIZE,
+    RUNS,
+    WIDEST,
+    WIDTH_BITS,
+    open_page,
+)
 
 PIPE_SIZE = 1 << 20
 seen: list[Any] = []  # what the functions below were called with
@@ -176,7 +187,8 @@ def odd_fails(x: int) -> int:
 
 
 def page_now(_: object) -> tuple[int, int, int, int, int]:
-    return tuple(bench.page[word] for word in (BEGUN, ITEM, WIDTH, LOGGED, FIRST))  # type: ignore[return-value]
+    runs = bench.page[RUNS]
+    return bench.page[BEGUN], runs >> WIDTH_BITS, runs & WIDEST, bench.page[LOGGED], bench.page[FIRST]
 
 
 def outcomes(frames: list[Frame]) -> list[object]:
@@ -453,7 +465,7 @@ def raise_it(error: BaseException) -> None:
 def test_the_page_names_the_item_that_runs() -> None:
     found = outcomes(bench.run(page_now, range(3), start=10))
     assert [page[:3] for page in found] == [(1, 10, 1), (1, 11, 1), (1, 12, 1)]  # type: ignore[index]
-    assert bench.page[ITEM] == NOTHING
+    assert bench.page[RUNS] == NOTHING
 
 
 def test_a_report_covers_a_chunk() -> None:

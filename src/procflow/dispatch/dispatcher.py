@@ -12,6 +12,7 @@ from __future__ import annotations
 import itertools
 import os
 import sys
+from time import monotonic
 
 from procflow.dispatch.callbacks import Callbacks
 from procflow.dispatch.future import Future
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
 __all__ = ["Dispatcher"]
 
 FEEDING_TICK = 1e-3  # seconds between looks at inputs that are being read
+STALL = 2e-3  # seconds between looks for workers that make no progress
 
 
 class Dispatcher:
@@ -56,11 +58,12 @@ class Dispatcher:
         self._jobs: dict[int, Work] = {}
         self._feeding: set[StreamJob] = set()  # streams whose input is being read now
         self._put_back: list[Command] = []  # D2
+        self._next_tick = 0.0
         self._closed = self._terminated = False
         self._unfinished: list[tuple[Job, int, int]] = []  # terminated, and still to be failed
         self._ended = False  # terminated, and nothing is left to do
-        # One call a packet: a call may wait for what another one does, and must not have that behind it.
-        job = self._scheduler.add_job(next(self._numbers), most=1)
+        # A call may wait for what another one does: if they share a packet, it must be possible to cut that short.
+        job = self._scheduler.add_job(next(self._numbers), most=engine.most if engine.cuts else 1)
         self._calls = self._jobs[job.id] = CallsJob(job)
         with self._guard:
             self._scheduler.open()
@@ -297,6 +300,8 @@ class Dispatcher:
             self._perform()
         if self._feeding:
             timeout = FEEDING_TICK if timeout is None else min(timeout, FEEDING_TICK)
+        if self._scheduler.wants_ticks:
+            timeout = STALL if timeout is None else min(timeout, STALL)
         ready = self._engine.wait(timeout)
         try:
             return self._take_in(self._engine.collect(ready))
@@ -305,7 +310,7 @@ class Dispatcher:
             raise
 
     def _take_in(self, reports: list[Report]) -> bool:
-        if not reports and not self._feeding:
+        if not reports and not self._feeding and not self._scheduler.wants_ticks:
             return False
         deliveries: list[tuple[Work, int, list[Segment]]] = []
         with self._guard.lock:
@@ -313,6 +318,9 @@ class Dispatcher:
                 self._absorb(report, deliveries)
             for job in list(self._feeding):
                 self._sync(job)
+            if self._scheduler.wants_ticks and (now := monotonic()) >= self._next_tick:
+                self._next_tick = now + STALL
+                self._scheduler.tick()
         for work, at, segments in deliveries:
             for kind, items, data in segments:
                 work.deliver(self, at, items, kind, data)
@@ -359,6 +367,8 @@ class Dispatcher:
             scheduler.worker_ready(worker)
         elif report[0] == "split":
             scheduler.split(scheduler.workers[worker].inflight[report[2]])
+        elif report[0] == "cut":
+            scheduler.cut_off(worker, report[2], report[3])
         else:
             _, _, begun, item, width, pid, exitcode, text = report
             scheduler.worker_gone(worker, begun, item, width, (pid, exitcode, text))
@@ -374,6 +384,8 @@ class Dispatcher:
                 for command in fresh:
                     if command[0] == "retire":
                         self._engine.retire(command[1])
+                    elif command[0] == "cut":
+                        self._engine.cut(command[1])
                     elif command[0] == "take_back":
                         scheduler.taken_back(command[1], self._engine.take_back(command[1]))
                     elif command[0] == "lost" or command[0] == "unstartable":

@@ -8,11 +8,13 @@ An engine runs *workers* (processes, or slots of something bigger), gives them p
         items of a packet are done with; the rest of a final answer is returned unbegun
     ("split", worker, seq)
         nothing of the packet began; its items must travel alone
+    ("cut", worker, seq, stop)
+        it was asked to `cut`: it has not begun item `stop` of this packet, nor what is behind it, and never will
     ("gone", worker, begun, item, width, pid, exitcode, text)
         it has ended, and everything it wrote was reported before
 
 E1  `encode` and `pack_call` run user code (pickling); they are called without any lock, from any thread.
-E2  `send`, `take_back`, `retire`, `reap` are called under the pool's lock, never block and never run user code.
+E2  `send`, `take_back`, `cut`, `retire`, `reap` are called under the pool's lock, never block and never run user code.
 E3  `wait` and `collect` are called by one thread at a time, without the lock; `wake` by any thread, to end a `wait`.
 E4  `wait` takes nothing away: if it is interrupted, the next one finds the same.
 """
@@ -31,6 +33,7 @@ if TYPE_CHECKING:
         tuple[Literal["ready"], int]
         | tuple[Literal["answer"], int, int, float, bool, list[Segment]]
         | tuple[Literal["split"], int, int]
+        | tuple[Literal["cut"], int, int, int]
         | tuple[Literal["gone"], int, int, int | None, int, int, int | None, str]
     )
 
@@ -52,6 +55,7 @@ if TYPE_CHECKING:
 
         inline: bool
         takes_back: bool
+        cuts: bool  # it does what `cut` asks for
         window: int
         most: int
 
@@ -71,8 +75,14 @@ if TYPE_CHECKING:
             """An encoded packet will not be sent after all."""
 
         def take_back(self, worker: int) -> int | None:
-            """Take the oldest unread packet of a worker; return its seq, or None if there is none."""
+            """Take the oldest unread packet of a worker; return its seq, or None if there is none.
+
+            Where that is not possible at once, ask for it: ("cut", ...) is reported when the packet is ours again.
+            """
             ...
+
+        def cut(self, worker: int) -> None:
+            """Have the worker begin nothing behind what it runs, and report results that it has not sent."""
 
         def start(self, worker: int) -> None:
             """Begin to start a worker; what becomes of it is reported. Called without the lock."""

@@ -21,7 +21,7 @@ from multiprocessing import resource_tracker
 from struct import error as struct_error
 from time import monotonic, perf_counter
 
-from procflow.engines.local_worker import LocalWorker
+from procflow.engines.local_worker import Cut, LocalWorker, Sent
 from procflow.engines.poller import open_poller
 from procflow.errors import PicklingError
 from procflow.start.launch import launch, launch_fork
@@ -33,6 +33,7 @@ from procflow.wire.packets import BLOCK, CALL_HEADER, CALLS, FAILURE, IN_BLOCK, 
 from procflow.wire.pickling import dumps
 from procflow.wire.shown import shown, told
 from procflow.worker.main import EAGER, FDS, PLAIN, SLEEPY, STREAM, serve
+from procflow.worker.status import CUT_PAUSE
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -66,6 +67,7 @@ class LocalEngine:
     """
 
     inline = False
+    cuts = True
     most = 65_536
 
     def __init__(
@@ -88,6 +90,7 @@ class LocalEngine:
         self._functions: dict[int, bytes] = {}  # by job
         self._unstarted: list[Report] = []  # workers that could not be started; appended by any thread
         self._quick = False  # the last task took less than SPIN
+        self._cuts: dict[int, Cut] = {}  # workers that were asked to stop
         self._retired: set[int] = set()  # workers that were let go, perhaps before they were started
         self._terminated = False
         # The one tracker of this process is to know the shared memory that tasks make, or each worker starts its own,
@@ -156,7 +159,7 @@ class LocalEngine:
         data, offset = encoded  # type: ignore[misc]
         worker = self._workers[packet.worker]
         # Noted before it is written: the answer may be read, by the leader, before the write has returned to us.
-        worker.sent[packet.seq] = (packet.job.id, offset)  # type: ignore[has-type]
+        worker.sent[packet.seq] = Sent(packet.job.id, packet.start, offset)  # type: ignore[has-type]
         if worker.channel.send(data):  # type: ignore[has-type]
             return True
         self._release(worker, packet.seq)
@@ -172,8 +175,13 @@ class LocalEngine:
 
     def take_back(self, worker: int) -> int | None:
         held = self._workers.get(worker)
-        packet = held.take_back() if held is not None else None
-        if held is None or packet is None:
+        if held is None:
+            return None
+        if not held.channel.takes_back:
+            self._ask(held, held.revoke)
+            return None
+        packet = held.take_back()
+        if packet is None:
             return None
         seq: int = TASK.unpack_from(packet)[0]
         self._release(held, seq)
@@ -181,10 +189,10 @@ class LocalEngine:
 
     def _release(self, worker: LocalWorker, seq: int) -> int:
         """The worker does not hold this packet any more: free its block; return its job."""
-        job, offset = worker.sent.pop(seq)
-        if offset != NO_BLOCK:
-            self._free(offset)
-        return job
+        sent = worker.sent.pop(seq)
+        if sent.block != NO_BLOCK:
+            self._free(sent.block)
+        return sent.job
 
     def forget(self, job: int) -> None:
         self._functions.pop(job, None)
@@ -251,6 +259,7 @@ class LocalEngine:
 
     def reap(self, worker: int) -> None:
         self._retired.discard(worker)
+        self._cuts.pop(worker, None)
         held = self._workers.pop(worker, None)
         if held is None:
             return
@@ -263,6 +272,8 @@ class LocalEngine:
     def wait(self, timeout: float | None) -> list[int]:
         if self._unstarted:
             return self._poller.poll(0.0)
+        if self._cuts:
+            timeout = CUT_PAUSE if timeout is None else min(timeout, CUT_PAUSE)
         if self._quick and timeout != 0.0:
             # A thread that sleeps is woken after 40 to 50 us if its core went to sleep too, and quick tasks are there
             # sooner. Whoever else wants this core gets it by the yield.
@@ -286,6 +297,8 @@ class LocalEngine:
                 self._read(worker, reports)
             else:
                 ended.append(worker)
+        if self._cuts:
+            self._settle_cuts(reports)
         while self._unstarted:
             reports.append(self._unstarted.pop(0))
         for worker in ended:
@@ -296,7 +309,7 @@ class LocalEngine:
         first = len(reports)
         try:
             open_end = worker.read(reports)
-        except (struct_error, ValueError, IndexError):
+        except (struct_error, ValueError, LookupError):
             open_end = self._condemn(worker, reports, first)
         for report in reports[first:]:
             if report[0] == "gone":
@@ -328,14 +341,42 @@ class LocalEngine:
         if worker.results in self._by_fd:
             self._read(worker, reports)
             self._unwatch(worker.results)
-        with suppress(struct_error, ValueError, IndexError):  # a task may have written there, too
-            worker.salvage(reports)
+        self._look(worker, reports)
         begun, item, width = worker.status()
         reports.append(("gone", worker.id, begun, item, width, worker.child.pid, exitcode, worker.last_words))
+
+    def _look(self, worker: LocalWorker, reports: list[Report]) -> None:
+        with suppress(struct_error, ValueError, LookupError):  # a task may have written into the page
+            worker.look(reports)
 
     def _unwatch(self, fd: int) -> None:
         if self._by_fd.pop(fd, None) is not None:
             self._poller.unregister(fd)
+
+    def cut(self, worker: int) -> None:
+        held = self._workers.get(worker)
+        if held is not None:
+            self._ask(held, held.ask_to_stop)
+
+    def _ask(self, worker: LocalWorker, ask: Callable[[], Cut | None]) -> None:
+        """Cut short, one at a time: the pool decides again when it knows what came of it."""
+        cut = ask() if worker.id not in self._cuts else None
+        if cut is not None:
+            self._cuts[worker.id] = cut
+
+    def _settle_cuts(self, reports: list[Report]) -> None:
+        """Report where the workers that were asked to stop do so, and what they have done until there."""
+        now = monotonic()
+        for number, cut in list(self._cuts.items()):
+            if now < cut.due:
+                continue
+            del self._cuts[number]
+            worker = self._workers.get(number)
+            if worker is not None and cut.seq in worker.sent:
+                obeyed = worker.obeys(cut)
+                self._look(worker, reports)
+                if obeyed:
+                    reports.append(("cut", number, cut.seq, cut.stop))
 
     def wake(self) -> None:
         self._poller.wake()

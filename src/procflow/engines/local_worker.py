@@ -3,11 +3,30 @@
 from __future__ import annotations
 
 import os
+import sys
+from time import monotonic
 
+from procflow.engines.base import OBJECTS
 from procflow.start.owned import disown, own
 from procflow.wire.blocks import anonymous_file
 from procflow.wire.packets import ANSWER, ANSWER_HEADER, FRAME, FRAME_KINDS, INIT_FAILED, READY, SEGMENT, SPLIT
-from procflow.worker.status import BEGUN, FIRST, ITEM, LOG_SIZE, LOGGED, NOTHING, PAGE_SIZE, WIDTH, open_page
+from procflow.wire.pickling import loads
+from procflow.worker.status import (
+    BEGUN,
+    CUT_PAUSE,
+    FIRST,
+    LOG_SIZE,
+    LOGGED,
+    NOTHING,
+    PAGE_SIZE,
+    REVOKED,
+    RUNS,
+    STOP,
+    STOP_SEQ,
+    WIDEST,
+    WIDTH_BITS,
+    open_page,
+)
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -15,10 +34,32 @@ if TYPE_CHECKING:
     from procflow.start.launch import Child
     from procflow.wire.channel import TaskChannel
 
-__all__ = ["LocalWorker"]
+__all__ = ["Cut", "LocalWorker", "Sent"]
 
 READ_MAX = 1 << 16  # bytes read at once: what a pipe holds; for more, bytes objects are mapped and unmapped, 25 us
 F_SETPIPE_SZ = 1031  # fcntl(2), Linux
+
+
+class Sent:
+    """A packet that a worker holds."""
+
+    __slots__ = ("block", "job", "told")
+
+    def __init__(self, job: int, first: int, block: int) -> None:
+        self.job = job
+        self.told = first  # the first item that was not reported yet
+        self.block = block  # its offset
+
+
+class Cut:
+    """A worker was asked not to begin item `stop` of a packet, nor what is behind it."""
+
+    __slots__ = ("due", "running", "seq", "stop")
+
+    def __init__(self, seq: int, stop: int, running: int) -> None:
+        self.seq, self.stop = seq, stop
+        self.running = running  # the packet that it had begun last; while that is so, it has not begun another one
+        self.due = monotonic() + CUT_PAUSE
 
 
 class LocalWorker:
@@ -30,9 +71,8 @@ class LocalWorker:
         self.id = worker
         self.channel = channel
         self.known: set[int] = set()  # jobs whose function it has
-        self.sent: dict[int, tuple[int, int]] = {}  # packets it holds: seq -> job, offset of the block or -1
+        self.sent: dict[int, Sent] = {}  # packets it holds, by seq
         self.last_words = ""  # why its initializer failed
-        self._told = (0, 0)  # seq and end index of the last answer that came by the pipe
         self._partial = bytearray()  # the beginning of a frame
         self._open: list[int] = [channel.reader, *channel.fds()]
         self._tasks = channel.fds()
@@ -96,23 +136,62 @@ class LocalWorker:
         if segments and segments[0][0] == SPLIT:
             reports.append(("split", self.id, seq))
             return
-        self._told = (seq, first + sum([items for _, items, _ in segments]))
+        sent = self.sent[seq]
+        if first < sent.told:  # the pool has looked at the log before this came
+            segments = _behind(segments, sent.told - first)
+        sent.told += sum([items for _, items, _ in segments])
         reports.append(("answer", self.id, seq, seconds, bool(final), segments))
 
-    def salvage(self, reports: list[Report]) -> None:
-        """The process is dead: report results that it had, but had not written."""
-        begun, first, logged = self._page[BEGUN], self._page[FIRST], self._page[LOGGED]
-        seq, told = self._told
-        if begun not in self.sent or not 0 < logged <= LOG_SIZE or (begun == seq and first < told):
+    def look(self, reports: list[Report]) -> None:
+        """Report results that are in its log: of a process that is dead, or does not come to writing them."""
+        page = self._page
+        begun, first, logged = page[BEGUN], page[FIRST], page[LOGGED]
+        data = bytes(self._log[:logged]) if 0 < logged <= LOG_SIZE else b""
+        if not data or begun not in self.sent or page[BEGUN] != begun or page[FIRST] != first or page[LOGGED] < logged:
+            return  # nothing, or it is being changed
+        sent = self.sent[begun]
+        if first > sent.told:  # what comes before is still in the pipe
             return
-        segments = _parse_segments(bytes(self._log[:logged]), 0, logged)
-        if segments and segments[0][0] != SPLIT:
+        segments = _parse_segments(data, 0, len(data))
+        if segments[0][0] == SPLIT:
+            return
+        segments = _behind(segments, sent.told - first)
+        if segments:
+            sent.told += sum([items for _, items, _ in segments])
             reports.append(("answer", self.id, begun, 0.0, False, segments))
 
     def status(self) -> tuple[int, int | None, int]:
         """Return seq of the packet begun last, the item it runs (None: none), how many items may have begun."""
-        item = self._page[ITEM]
-        return self._page[BEGUN], None if item == NOTHING else item, max(1, self._page[WIDTH])
+        runs = self._page[RUNS]
+        if runs == NOTHING:
+            return self._page[BEGUN], None, 1
+        width = max(1, runs & WIDEST)
+        return self._page[BEGUN], runs >> WIDTH_BITS, sys.maxsize if width == WIDEST else width
+
+    def ask_to_stop(self) -> Cut | None:
+        """Ask it to begin nothing behind what it runs. None if it is between two packets."""
+        seq, item, width = self.status()
+        if item is None or seq not in self.sent or width > WIDEST:
+            return None
+        self._page[STOP] = item + width
+        self._page[STOP_SEQ] = seq
+        return Cut(seq, item + width, seq)
+
+    def revoke(self) -> Cut | None:
+        """Ask it to begin nothing of the packet that was written last. None if it has no unread one."""
+        begun = self._page[BEGUN]
+        seq = next(reversed(self.sent), begun)
+        if seq == begun:
+            return None
+        self._page[REVOKED] = seq
+        return Cut(seq, self.sent[seq].told, begun)
+
+    def obeys(self, cut: Cut) -> bool:
+        """CUT_PAUSE later: whether the process has not begun what it was asked not to begin, and never will."""
+        begun, item, width = self.status()
+        if begun != cut.running or self._page[BEGUN] != begun:
+            return False
+        return begun != cut.seq or (item is not None and item + width <= cut.stop)
 
     def close_childs_ends(self) -> None:
         """The process has been started, and has these."""
@@ -152,3 +231,16 @@ def _parse_segments(data: bytes | bytearray, at: int, end: int) -> list[Segment]
         segments.append((kind, items, bytes(data[at : at + nbytes])))
         at += nbytes
     return segments
+
+
+def _behind(segments: list[Segment], passed: int) -> list[Segment]:
+    """Return the segments without their first `passed` items, which were reported before."""
+    rest = list(segments)
+    while passed and rest:
+        _, items, data = rest[0]
+        if items > passed:  # the values of several segments of the log, pickled together: plain ones, see Answer
+            rest[0] = (OBJECTS, items - passed, loads(data)[passed:])  # type: ignore[arg-type]
+            break
+        passed -= items
+        del rest[0]
+    return rest

@@ -29,6 +29,7 @@ class SerialEngine:
 
     inline = True
     takes_back = False
+    cuts = False
     window = 1
     most = 1
 
@@ -53,6 +54,9 @@ class SerialEngine:
 
     def take_back(self, worker: int) -> int | None:
         return None
+
+    def cut(self, worker: int) -> None:
+        pass
 
     def start(self, worker: int) -> None:
         try:

@@ -5,8 +5,9 @@ It is told what happened (its methods are the events) and answers with what is t
 holds the pool's lock.
 
     item     WAITING -> ASSIGNED -> RESOLVED      a span in `ready`; then in one packet of one worker; then counted off
-             ASSIGNED -> WAITING                  only if it provably never started: unread, split, returned
+             ASSIGNED -> WAITING                  only if it provably never started: unread, split, returned, cut off
     packet   ENCODING -> SENT -> gone             being pickled outside the lock; written; answered, taken back or lost
+             SENT -> CUT -> gone                  what had not begun of it waits again; answered or lost
     worker   STARTING -> READY -> RETIRING -> gone     the process was asked for; answered; its task pipe is closed
              any -> gone                          its sentinel fired and its last answers were read
 
@@ -15,6 +16,7 @@ S2  A worker holds at most `window` packets, and is in the slack level of its nu
 S3  Never more than `processes` workers are alive, the retiring ones excepted.                      (check_s3)
 S4  While an item waits and no failure is being reported, a worker is there or is being started.    (check_s4)
 S5  A worker never begins more chunks than its allowance.                                           (check_s5)
+S6  `divisible` counts the packets of several chunks that workers hold.                             (check_s6)
 """
 
 from __future__ import annotations
@@ -34,6 +36,7 @@ if TYPE_CHECKING:
         tuple[Literal["start"], int]  # start this worker
         | tuple[Literal["encode"], "Packet"]  # pickle the packet's items, then say `encoded`
         | tuple[Literal["take_back"], int]  # take the oldest unread packet of this worker, then say `taken_back`
+        | tuple[Literal["cut"], int]  # have this worker begin nothing behind what it runs, then say `cut_off`
         | tuple[Literal["retire"], int]  # close this worker's task pipe: it ends when it has done what it holds
         | tuple[Literal["lost"], int, int, int, Cause]  # job, start, stop, cause: begun by a worker that died
         | tuple[
@@ -45,7 +48,7 @@ if TYPE_CHECKING:
 __all__ = ["Job", "Packet", "Scheduler", "Worker"]
 
 STARTING, READY, RETIRING = "starting", "ready", "retiring"
-ENCODING, SENT = "encoding", "sent"
+ENCODING, SENT, CUT = "encoding", "sent", "cut"
 
 START_ATTEMPTS = 3  # workers in a row that failed before they were ready; then what waits fails
 
@@ -84,12 +87,13 @@ class Job:
 class Packet:
     """What one write gives to one worker: items `start` to `stop` of a job; those before `done` are answered."""
 
-    __slots__ = ("done", "job", "seq", "start", "state", "stop", "worker")
+    __slots__ = ("divisible", "done", "job", "seq", "start", "state", "stop", "worker")
 
     def __init__(self, seq: int, job: Job, start: int, stop: int, worker: int) -> None:
         self.seq, self.job, self.start, self.stop, self.worker = seq, job, start, stop, worker
         self.done = start
         self.state = ENCODING
+        self.divisible = stop - start > job.grain  # more than one chunk, and not cut off yet
 
     def __repr__(self) -> str:
         return f"<Packet {self.seq} {self.state}: job {self.job.id}[{self.start}:{self.stop}] to worker {self.worker}>"
@@ -98,7 +102,7 @@ class Packet:
 class Worker:
     """One worker as the scheduler sees it."""
 
-    __slots__ = ("allowance", "id", "inflight", "state", "window")
+    __slots__ = ("allowance", "id", "inflight", "progress", "seen", "state", "window")
 
     def __init__(self, worker: int, allowance: int, window: int) -> None:
         self.id = worker
@@ -106,6 +110,8 @@ class Worker:
         self.inflight: dict[int, Packet] = {}  # by seq, oldest first
         self.allowance = allowance  # chunks that it may still begin; below zero: no limit
         self.window = window
+        self.progress = 0  # grows with each answer
+        self.seen = 0  # `progress` at the last tick
 
 
 class Scheduler:
@@ -120,6 +126,7 @@ class Scheduler:
         self.slack: list[dict[int, Worker]] = [{} for _ in range(window + 1)]  # READY workers by packets held
         self.alive = 0  # STARTING and READY
         self.unresolved = 0  # items of all jobs
+        self.divisible = 0  # packets of several chunks that workers hold
         self.draining = False  # closed: workers retire when nothing is left to do
         self.stopped = False  # terminated: nothing is started or sent any more
         self._most = most  # chunks in a packet
@@ -247,6 +254,7 @@ class Scheduler:
         worker = self.workers[worker_id]
         packet = worker.inflight[seq]
         job = packet.job
+        worker.progress += 1
         packet.done += count
         if count and seconds > 0.0:
             job.seconds = blend(job.seconds, seconds * job.grain / count)
@@ -268,6 +276,49 @@ class Scheduler:
             return
         self._requeue([worker.inflight[seq]])
         self._fill(but=worker)
+
+    @property
+    def wants_ticks(self) -> bool:
+        """Whether something may have to move, though nothing is reported: see `tick`."""
+        return self.divisible > 0 or (bool(self.slack[0]) and self._loaded() is not None)
+
+    def tick(self) -> None:
+        """A moment has passed. A worker that made no progress in it, and holds more than it runs, is cut short.
+
+        What is behind a long task, or one that waits for it, can then run elsewhere; and what it has done is reported.
+        """
+        for worker in self.workers.values():
+            if worker.progress != worker.seen:
+                worker.seen = worker.progress
+            elif any(packet.divisible and packet.state == SENT for packet in worker.inflight.values()):
+                self.commands.append(("cut", worker.id))
+        if not self.ready:
+            self._steal()  # the last attempt may have come at the wrong moment
+
+    def cut_off(self, worker_id: int, seq: int, stop: int) -> None:
+        """The worker will not begin item `stop` of the packet, nor what is behind it; that may be all of it."""
+        worker = self.workers.get(worker_id)
+        if worker is None or seq not in worker.inflight:
+            return
+        packet = worker.inflight[seq]
+        job, end = packet.job, packet.stop
+        self._undivide(packet)
+        if stop >= end:
+            return
+        packet.stop, packet.state = stop, CUT
+        job.packet = 1  # its items are not what they were: grow again from here
+        held = len(worker.inflight)
+        if worker.allowance >= 0:
+            if not worker.allowance and worker.state == READY:
+                self.slack[held][worker_id] = worker
+            worker.allowance += -(-(end - stop) // job.grain)
+        self._wait_again(job, stop, end, 0)
+        self._fill()
+
+    def _undivide(self, packet: Packet) -> None:
+        if packet.divisible:
+            packet.divisible = False
+            self.divisible -= 1
 
     # -- workers ------------------------------------------------------------------------------------------------------
 
@@ -312,6 +363,8 @@ class Scheduler:
         elif worker.state == READY:
             self._failed_starts = 0  # it had shown that workers can start
         self.slack[len(worker.inflight)].pop(worker_id, None)
+        for packet in worker.inflight.values():
+            self._undivide(packet)
         # Packets are written in any order, as several threads encode; but a worker begins one only after the final
         # answer to the one before. So what it begun last is all that it can have begun of what is not answered.
         held = worker.inflight.pop(begun, None)
@@ -336,6 +389,7 @@ class Scheduler:
         for worker in self.workers.values():
             open_spans += [(packet.job, packet.done, packet.stop) for packet in worker.inflight.values()]
             worker.inflight.clear()
+        self.divisible = 0
         self.ready.clear()
         for level in self.slack:
             level.clear()
@@ -400,6 +454,10 @@ class Scheduler:
         packet = Packet(seq, job, start, stop, worker.id)
         held = len(worker.inflight)
         worker.inflight[seq] = packet
+        if packet.divisible:
+            self.divisible += 1
+        if not held:
+            worker.progress += 1  # a tick that comes now says nothing about it
         del self.slack[held][worker.id]
         if worker.allowance >= 0:
             worker.allowance -= -(-(stop - start) // job.grain)
@@ -412,13 +470,16 @@ class Scheduler:
 
         However quick such tasks were until now: the one in front may be a long one, or wait for what is behind it.
         """
-        if not self.slack[0] or self.window < 2:
-            return
-        for worker in self.slack[-1].values():
-            packet = next(reversed(worker.inflight.values()))
-            if packet.state == SENT:
-                self.commands.append(("take_back", worker.id))
-                return
+        if self.slack[0] and (worker := self._loaded()) is not None:
+            self.commands.append(("take_back", worker.id))
+
+    def _loaded(self) -> Worker | None:
+        """Return a worker that holds a packet which it may not have read."""
+        if self.window > 1:
+            for worker in self.slack[-1].values():
+                if next(reversed(worker.inflight.values())).state == SENT:
+                    return worker
+        return None
 
     def _settle(self, worker: Worker) -> None:
         """A worker has fewer packets than before: give it more, or let it go."""
@@ -434,6 +495,8 @@ class Scheduler:
         """Take a packet from a live worker's list, and put it on its new level; `unbegun` items do not count."""
         held = len(worker.inflight)
         del worker.inflight[packet.seq]
+        if packet.divisible:
+            self._undivide(packet)
         exhausted = not worker.allowance
         if unbegun and worker.allowance >= 0:
             worker.allowance += -(-unbegun // packet.job.grain)
@@ -450,8 +513,9 @@ class Scheduler:
             self._wait_again(packet.job, packet.start, packet.stop, most)
 
     def _wait_again(self, job: Job, start: int, stop: int, most: int) -> None:
-        self.ready.appendleft([job.id, start, stop, most])
-        job.waiting += stop - start
+        if start < stop:  # else it was withdrawn as a whole before
+            self.ready.appendleft([job.id, start, stop, most])
+            job.waiting += stop - start
 
     def _lose(self, packet: Packet, item: int | None, width: int, cause: Cause) -> None:
         """The worker died in this packet. What it may have begun is lost, the chunks behind that never started."""
@@ -522,7 +586,7 @@ class Scheduler:
     # -- what the tests assert after every event ----------------------------------------------------------------------
 
     def check(self) -> None:
-        """Assert S1 to S5."""
+        """Assert S1 to S6."""
         self._check_s1(self.ready)
         for level, workers in enumerate(self.slack):
             for worker in workers.values():
@@ -537,6 +601,8 @@ class Scheduler:
         assert alive == self.alive <= self.processes  # S3
         if self.ready and not self.stopped:
             assert alive  # S4
+        packets = [packet for worker in self.workers.values() for packet in worker.inflight.values()]
+        assert self.divisible == sum(packet.divisible for packet in packets)  # S6
 
     def _check_s1(self, ready: Iterable[list[int]]) -> None:
         for job in self.jobs.values():

@@ -61,7 +61,14 @@ def describe() -> tuple[str, str, str | None] | None:
 
 def by_value() -> bool:
     """Whether what `__main__` defines must cross by value: no child can run the source, or it is being typed."""
-    return describe() is None or hasattr(sys, "ps1")
+    global _known
+    main = sys.modules.get("__main__")
+    if _known is None or _known[0] is not main or _known[1] != getattr(main, "__file__", None):
+        _known = main, getattr(main, "__file__", None), describe() is None  # 5 us: not for each task
+    return _known[2] or hasattr(sys, "ps1")
+
+
+_known: tuple[ModuleType | None, str | None, bool] | None = None  # `__main__`, its file, and that nothing can find it
 
 
 def install(source: tuple[str, str, str | None] | None) -> None:

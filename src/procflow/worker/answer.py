@@ -17,7 +17,7 @@ from procflow.wire.packets import ANSWER, ANSWER_HEADER, FAILURE, FRAME, SEGMENT
 from procflow.wire.pickling import dumps
 from procflow.wire.shown import told
 from procflow.worker.failure import pack_failure
-from procflow.worker.status import BEGUN, FIRST, ITEM, LOG_SIZE, LOGGED, NOTHING
+from procflow.worker.status import BEGUN, FIRST, LOG_SIZE, LOGGED, NOTHING, RUNS
 
 __all__ = ["Answer", "write_frame"]
 
@@ -74,7 +74,7 @@ class Answer:
         page = self._page
         page[LOGGED] = 0
         page[FIRST] = self._first = self._next = start
-        page[ITEM] = NOTHING
+        page[RUNS] = NOTHING
         page[BEGUN] = self._seq = seq
         self._isolate, self._logs = isolate, logs
         self._began = self._since = now

@@ -1,7 +1,7 @@
 """Run packets: the inner loop of a worker. What becomes of results is `answer.py`'s.
 
 R1  Everything that a packet's items do ends in its answer: a value, or a failure. Only the process's death does not.
-R2  Before an item begins, the status page names it.
+R2  Before an item begins, the status page names it; only then the worker looks whether it may still begin it.
 R3  What a finished item gave is in the status page's log before the next item begins, so a later death does not lose
     it. (Not for the quick items of a map, of which one report covers several: that map fails as a whole anyway.)
 """
@@ -24,7 +24,7 @@ from procflow.wire.packets import (
 )
 from procflow.wire.pickling import loads
 from procflow.worker.answer import Answer
-from procflow.worker.status import ITEM, NOTHING, WIDTH
+from procflow.worker.status import NOTHING, REVOKED, RUNS, STOP, STOP_SEQ, WIDEST, WIDTH_BITS
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -58,6 +58,9 @@ class Runner:
         answer.begin(
             seq, start, began, isolate=bool(flags & ISOLATE), logs=bool(flags & ISOLATE) or unit == 1 or grain > 0
         )
+        if self._page[REVOKED] == seq:
+            answer.finish(began)
+            return
         if oldest != self._oldest:
             self._forget(oldest)
         body: bytes | bytearray = packet
@@ -67,7 +70,7 @@ class Runner:
             body, offset = read_block(self._blocks, where, nbytes), 0
         payload = offset + function_nbytes
         if kind == CALLS:
-            self._run_calls(answer, body, payload, start, count)
+            self._run_calls(answer, body, payload, seq, start, count)
         else:
             try:
                 function = self._functions.get(job)
@@ -80,8 +83,8 @@ class Runner:
             else:
                 if kind == STAR:
                     function = _Starred(function)
-                self._run_items(answer, function, memoryview(body)[payload:], start, count, unit, whole=grain > 0)
-        self._page[ITEM] = NOTHING
+                self._run_items(answer, function, memoryview(body)[payload:], seq, start, count, unit, whole=grain > 0)
+        self._page[RUNS] = NOTHING
         now = perf_counter()
         answer.finish(now)
         self.was_quick = now - began < QUICK
@@ -92,12 +95,15 @@ class Runner:
         for job in [job for job in self._functions if job < oldest]:
             del self._functions[job]
 
-    def _run_calls(self, answer: Answer, body: bytes | bytearray, offset: int, start: int, count: int) -> None:
+    def _run_calls(
+        self, answer: Answer, body: bytes | bytearray, offset: int, seq: int, start: int, count: int
+    ) -> None:
         page, view = self._page, memoryview(body)
-        page[WIDTH] = 1
         last = start + count - 1
         for index in range(start, start + count):
-            page[ITEM] = index
+            page[RUNS] = index << WIDTH_BITS | 1
+            if page[STOP_SEQ] == seq and page[STOP] <= index:
+                return
             (nbytes,) = CALL_HEADER.unpack_from(body, offset)
             offset += CALL_HEADER.size
             try:
@@ -116,6 +122,7 @@ class Runner:
         answer: Answer,
         function: Callable[..., object],
         payload: memoryview,
+        seq: int,
         start: int,
         count: int,
         unit: int,
@@ -134,8 +141,14 @@ class Runner:
         page, position = self._page, 0
         while position < count:
             unit = min(unit, count - position)
-            page[WIDTH] = unit
-            page[ITEM] = start + position
+            page[RUNS] = (start + position) << WIDTH_BITS | min(unit, WIDEST)
+            if page[STOP_SEQ] == seq:
+                left = page[STOP] - start - position
+                if left <= 0:
+                    return
+                if left < unit:
+                    unit = left
+                    page[RUNS] = (start + position) << WIDTH_BITS | min(unit, WIDEST)
             done = self._run_unit(answer, function, items, unit, start + position, whole)
             if done == 0:
                 return

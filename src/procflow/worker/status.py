@@ -1,18 +1,31 @@
 """The status page: shared memory in which a worker says what it is doing and keeps what it has not sent yet.
 
     word 0   seq of the packet that it began last
-    word 1   index of the item that it runs, NOTHING between items
-    word 2   how many items from there on may have begun
-    word 3   bytes of the log that are valid
-    word 4   index of the log's first item
+    word 1   the items that it runs: index of the first << WIDTH_BITS | how many; NOTHING between packets
+    word 2   bytes of the log that are valid
+    word 3   index of the log's first item
+    word 4   written by the pool: item before which the worker is to stop, in the packet that
+    word 5   names, by its seq; also written by the pool
+    word 6   seq of a packet of which the worker is to begin nothing; also written by the pool
     LOG_START...   the log: segments, as in an answer, of items that are done but not written to the pipe
 
 The pool reads it once the worker is dead. So a death is blamed on what the worker ran, results that it had are not lost
 with it, and what it had not begun runs elsewhere. Each write leaves the page valid:
 
-    a packet begins    words 1 to 4, then word 0
-    an item is done    its segment, then word 3
-    the log is sent    the pipe, then word 3 = 0, then word 4; the pool drops a log that begins before what came by pipe
+    a packet begins    words 1 to 3, then word 0
+    an item is done    its segment, then word 2
+    the log is sent    the pipe, then word 2 = 0, then word 3; the pool drops what of a log has come by pipe
+
+The pool also looks at the log of a worker that makes no progress, and cuts its packet short:
+
+    the pool     writes words 4 and 5, waits CUT_PAUSE, reads word 1. If the worker is still before the item named, it
+                 will not begin that: the pool gives it, and what is behind it, to others. Else nothing was.
+    the worker   writes word 1, then reads words 5 and 4, and hands back what it may not begin
+
+A packet in a plain pipe, which can't be taken back, is withdrawn in the same way: word 6, the pause, word 0.
+
+Each writes before it reads, and the pause is a thousand times longer than a processor keeps a write to itself; so
+either the worker sees the word, or the pool sees that the item has begun.
 """
 
 from __future__ import annotations
@@ -23,13 +36,34 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Final
 
-__all__ = ["BEGUN", "FIRST", "ITEM", "LOGGED", "LOG_SIZE", "LOG_START", "NOTHING", "PAGE_SIZE", "WIDTH", "open_page"]
+__all__ = [
+    "BEGUN",
+    "CUT_PAUSE",
+    "FIRST",
+    "LOGGED",
+    "LOG_SIZE",
+    "LOG_START",
+    "NOTHING",
+    "PAGE_SIZE",
+    "REVOKED",
+    "RUNS",
+    "STOP",
+    "STOP_SEQ",
+    "WIDEST",
+    "WIDTH_BITS",
+    "open_page",
+]
 
 BEGUN: Final = 0
-ITEM: Final = 1
-WIDTH: Final = 2
-LOGGED: Final = 3
-FIRST: Final = 4
+RUNS: Final = 1
+LOGGED: Final = 2
+FIRST: Final = 3
+STOP: Final = 4
+STOP_SEQ: Final = 5
+REVOKED: Final = 6
+WIDTH_BITS: Final = 24
+WIDEST: Final = (1 << WIDTH_BITS) - 1  # stands for itself and for all that is more: to the end of the packet
+CUT_PAUSE = 1e-3  # seconds
 LOG_START = 64
 PAGE_SIZE = 65536
 LOG_SIZE = PAGE_SIZE - LOG_START
