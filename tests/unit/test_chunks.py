@@ -10,10 +10,12 @@ from procflow.scheduling.chunks import (
     GROWTH,
     MOST,
     PER_WORKER_TARGET,
+    STRETCH,
     blend,
     fair_share,
     fitting,
     read_ahead,
+    stretched,
 )
 
 
@@ -75,3 +77,14 @@ def test_the_callers_buffersize_is_kept_exactly() -> None:
 
 def test_without_a_buffersize_twice_what_the_workers_may_hold_is_read() -> None:
     assert read_ahead(None, 4, 2, 10, 3) == 2 * 4 * 2 * 10 * 3
+
+
+def test_packets_stretch_while_workers_run_dry_and_shrink_after_it() -> None:
+    stretch = 1.0
+    for _ in range(20):
+        stretch = stretched(stretch, dry=True)
+    assert stretch == STRETCH
+    assert fitting(ADAPTIVE_TARGET / 10, 1, 1000, adaptive=True, stretch=stretch) == int(10 * STRETCH)
+    for _ in range(200):
+        stretch = stretched(stretch, dry=False)
+    assert stretch == 1.0

@@ -750,3 +750,100 @@ def test_a_packet_shows_what_it_is() -> None:
     driver = Driver()
     driver.job(1)
     assert repr(driver.encode()[0]) == "<Packet 1 encoding: job 1[0:1] to worker 1>"
+
+
+# -- what makes no progress ----
+
+
+def test_a_worker_that_makes_no_progress_is_cut_short() -> None:
+    driver = Driver()
+    job = driver.job(8, seconds=QUICK)
+    packet = driver.send()[0]
+    assert driver.scheduler.wants_ticks
+    driver.scheduler.tick()
+    assert not driver.take("cut"), "it has just been given work"
+    driver.scheduler.tick()
+    assert driver.take("cut") == [(1,)]
+    stop = packet.start + 1
+    rest = packet.stop - stop
+    driver.scheduler.cut_off(1, packet.seq, stop)
+    driver.scheduler.check()
+    assert packet.stop == stop
+    assert job.waiting + sum(p.stop - p.start for p in driver.send()) >= rest
+
+
+def test_a_worker_that_answers_is_not_cut_short() -> None:
+    driver = Driver()
+    driver.job(80, seconds=QUICK)
+    packet = driver.send()[0]
+    for _ in range(packet.stop - packet.start - 1):
+        driver.scheduler.answered(1, packet.seq, 1, QUICK, False)
+        driver.scheduler.tick()
+        assert not driver.take("cut")
+
+
+def test_what_is_cut_off_runs_once() -> None:
+    driver = Driver(2)
+    driver.job(8, seconds=QUICK)
+    packets = driver.send()
+    packet = packets[0]
+    stop = packet.start + 1
+    if stop < packet.stop:
+        driver.scheduler.cut_off(packet.worker, packet.seq, stop)
+    driver.scheduler.cut_off(packet.worker, packet.seq, stop)  # told twice
+    driver.scheduler.answered(packet.worker, packet.seq, 1, QUICK, True)
+    driver.scheduler.cut_off(packet.worker, packet.seq, stop)  # told too late
+    driver.scheduler.check()
+
+
+def test_a_packet_that_is_withdrawn_whole_waits_again_and_its_worker_may_die() -> None:
+    driver = Driver(2)
+    job = driver.job(4, grain=1, seconds=1.0)
+    packets = driver.send()
+    unread = packets[-1]
+    driver.scheduler.cut_off(unread.worker, unread.seq, unread.start)
+    driver.scheduler.check()
+    driver.scheduler.worker_gone(unread.worker, 0, None, 1, CAUSE)
+    driver.scheduler.check()
+    assert not driver.take("lost")
+    assert job.resolved == 0
+
+
+def test_an_exhausted_worker_gets_back_its_allowance_for_what_is_cut_off() -> None:
+    driver = Driver(1, maxtasksperchild=4)
+    driver.job(8, seconds=QUICK)
+    packets = driver.send()
+    packet = packets[-1]
+    driver.scheduler.cut_off(1, packet.seq, packet.start)
+    driver.scheduler.check()
+
+
+def test_a_failed_steal_is_tried_again() -> None:
+    """A packet in a plain pipe is withdrawn with a delay, and not at every moment."""
+    driver = Driver(2)
+    driver.job(4, grain=1, seconds=1.0)
+    driver.send()
+    other = 2
+    for packet in list(driver.scheduler.workers[other].inflight.values()):
+        driver.scheduler.answered(other, packet.seq, 1, 1.0, True)
+    assert driver.take("take_back") == [(1,)]
+    driver.scheduler.taken_back(1, None)
+    assert driver.scheduler.wants_ticks
+    driver.scheduler.tick()
+    assert driver.take("take_back") == [(1,)]
+
+
+def test_workers_that_run_dry_get_longer_packets() -> None:
+    driver = Driver()
+    driver.job(100_000, seconds=1e-4)
+    driver.send()
+    worker = driver.scheduler.workers[1]
+    sizes = []
+    for _ in range(40):
+        for packet in list(worker.inflight.values()):  # both are answered when the pool comes to look
+            driver.scheduler.answered(
+                1, packet.seq, packet.stop - packet.start, 1e-4 * (packet.stop - packet.start), True
+            )
+        sizes.append(max(packet.stop - packet.start for packet in driver.send()))
+    assert driver.scheduler.runs_dry
+    assert max(sizes) > 10 * min(sizes)

@@ -300,17 +300,21 @@ class Dispatcher:
             self._perform()
         if self._feeding:
             timeout = FEEDING_TICK if timeout is None else min(timeout, FEEDING_TICK)
-        if self._scheduler.wants_ticks:
+        with self._guard.lock:
+            ticks, runs_dry = self._scheduler.wants_ticks, self._scheduler.runs_dry
+        if ticks:
             timeout = STALL if timeout is None else min(timeout, STALL)
+        if runs_dry:
+            self._engine.hold()
         ready = self._engine.wait(timeout)
         try:
-            return self._take_in(self._engine.collect(ready))
+            return self._take_in(self._engine.collect(ready), ticks)
         except BaseException:  # Ctrl-C between two steps: what was reported may be lost
             self._guard.torn = True
             raise
 
-    def _take_in(self, reports: list[Report]) -> bool:
-        if not reports and not self._feeding and not self._scheduler.wants_ticks:
+    def _take_in(self, reports: list[Report], ticks: bool) -> bool:
+        if not reports and not self._feeding and not ticks:
             return False
         deliveries: list[tuple[Work, int, list[Segment]]] = []
         with self._guard.lock:
@@ -318,7 +322,7 @@ class Dispatcher:
                 self._absorb(report, deliveries)
             for job in list(self._feeding):
                 self._sync(job)
-            if self._scheduler.wants_ticks and (now := monotonic()) >= self._next_tick:
+            if ticks and (now := monotonic()) >= self._next_tick:
                 self._next_tick = now + STALL
                 self._scheduler.tick()
         for work, at, segments in deliveries:
@@ -450,6 +454,8 @@ class Dispatcher:
             if scheduler.encoded(packet):
                 if not engine.send(packet, encoded):
                     scheduler.unsent(packet)
+                elif packet.divisible and not self._lead.is_mine:
+                    self.wake()  # the leader learns that it has to look at this worker
             else:
                 engine.discard(encoded)
 

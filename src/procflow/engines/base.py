@@ -104,6 +104,9 @@ if TYPE_CHECKING:
             """Report what happened."""
             ...
 
+        def hold(self) -> None:
+            """Workers run dry, though there is work: from now on keep the interpreter rather than share it."""
+
         def wake(self) -> None:
             """End the current or the next `wait` early."""
 

@@ -21,7 +21,7 @@ from multiprocessing import resource_tracker
 from struct import error as struct_error
 from time import monotonic, perf_counter
 
-from procflow.engines.local_worker import Cut, LocalWorker, Sent
+from procflow.engines.local_worker import READ_MAX, Cut, LocalWorker, Sent
 from procflow.engines.poller import open_poller
 from procflow.errors import PicklingError
 from procflow.start.launch import launch, launch_fork
@@ -29,6 +29,7 @@ from procflow.start.owned import disown, own
 from procflow.start.passing import dumps_for_child
 from procflow.wire.blocks import Blocks
 from procflow.wire.channel import open_channel
+from procflow.wire.holding import holding_calls
 from procflow.wire.packets import BLOCK, CALL_HEADER, CALLS, FAILURE, IN_BLOCK, ISOLATE, PACKET_MAX, TASK
 from procflow.wire.pickling import dumps
 from procflow.wire.shown import shown, told
@@ -90,6 +91,7 @@ class LocalEngine:
         self._functions: dict[int, bytes] = {}  # by job
         self._unstarted: list[Report] = []  # workers that could not be started; appended by any thread
         self._quick = False  # the last task took less than SPIN
+        self._held_calls: tuple[Callable[[int, int], bytes], Callable[[int, bytes], int]] | None = None
         self._cuts: dict[int, Cut] = {}  # workers that were asked to stop
         self._retired: set[int] = set()  # workers that were let go, perhaps before they were started
         self._terminated = False
@@ -212,6 +214,7 @@ class LocalEngine:
             self._poller.wake()
             return
         self._workers[worker] = started
+        self._use_held_calls(started)
         for fd in (started.results, sentinel):
             self._by_fd[fd] = started
             self._poller.register(fd)
@@ -377,6 +380,16 @@ class LocalEngine:
                 self._look(worker, reports)
                 if obeyed:
                     reports.append(("cut", number, cut.seq, cut.stop))
+
+    def hold(self) -> None:
+        if self._held_calls is None:
+            self._held_calls = holding_calls(READ_MAX)
+            for worker in list(self._workers.values()):
+                self._use_held_calls(worker)
+
+    def _use_held_calls(self, worker: LocalWorker) -> None:
+        if self._held_calls is not None:
+            worker.read_some, worker.channel.write = self._held_calls
 
     def wake(self) -> None:
         self._poller.wake()

@@ -30,11 +30,13 @@ from procflow.worker.status import (
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from procflow.engines.base import Report, Segment
     from procflow.start.launch import Child
     from procflow.wire.channel import TaskChannel
 
-__all__ = ["Cut", "LocalWorker", "Sent"]
+__all__ = ["READ_MAX", "Cut", "LocalWorker", "Sent"]
 
 READ_MAX = 1 << 16  # bytes read at once: what a pipe holds; for more, bytes objects are mapped and unmapped, 25 us
 F_SETPIPE_SZ = 1031  # fcntl(2), Linux
@@ -73,6 +75,7 @@ class LocalWorker:
         self.known: set[int] = set()  # jobs whose function it has
         self.sent: dict[int, Sent] = {}  # packets it holds, by seq
         self.last_words = ""  # why its initializer failed
+        self.read_some: Callable[[int, int], bytes] = os.read
         self._partial = bytearray()  # the beginning of a frame
         self._open: list[int] = [channel.reader, *channel.fds()]
         self._tasks = channel.fds()
@@ -95,7 +98,7 @@ class LocalWorker:
         """Read what is there, and add it to the reports; False at the end of the stream."""
         while True:
             try:
-                data = os.read(self.results, READ_MAX)
+                data = self.read_some(self.results, READ_MAX)
             except BlockingIOError:
                 return True
             if not data:

@@ -58,6 +58,9 @@ class SerialEngine:
     def cut(self, worker: int) -> None:
         pass
 
+    def hold(self) -> None:
+        pass
+
     def start(self, worker: int) -> None:
         try:
             if self._initializer is not None:

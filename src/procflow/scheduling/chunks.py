@@ -9,12 +9,13 @@ docs/design/scheduler.md holds the reasons and the figures.
 
 from __future__ import annotations
 
-__all__ = ["ADAPTIVE_TARGET", "GIVEN_TARGET", "blend", "fair_share", "fitting", "read_ahead"]
+__all__ = ["ADAPTIVE_TARGET", "GIVEN_TARGET", "STRETCH", "blend", "fair_share", "fitting", "read_ahead", "stretched"]
 
 ADAPTIVE_TARGET = 2e-3  # seconds of work in a packet when no chunksize was given
-GIVEN_TARGET = 250e-6  # the same when the caller gave one: it also means "do not keep my items waiting for each other"
+GIVEN_TARGET = 500e-6  # the same when the caller gave one: it also means "do not keep my items waiting for each other"
 PER_WORKER_TARGET = 90e-6  # the parent needs about this long to serve each of the other workers once
 GROWTH = 8  # a packet is at most this many times the last one: cheap items may be followed by dear ones
+STRETCH = 16.0  # at most, and only while workers run out of packets
 MOST = 65_536  # chunks in one packet
 WEIGHT = 0.5  # of the newest sample in the running mean
 
@@ -24,7 +25,19 @@ def blend(mean: float, sample: float) -> float:
     return sample if mean < 0.0 else mean + (sample - mean) * WEIGHT
 
 
-def fitting(seconds: float, workers: int, last: int, *, adaptive: bool) -> int:
+def stretched(stretch: float, *, dry: bool) -> float:
+    """Return by how much packets are to be longer than their target, after one more was answered.
+
+    Args:
+        stretch: Until now; at least 1.
+        dry: The worker had run out of packets when its answer was read, though work was waiting: the pool is slower
+            than it, for instance as the program computes, and a thread that serves the pool gets the interpreter
+            every 5 ms only.
+    """
+    return min(stretch * 1.5, STRETCH) if dry else max(1.0, stretch * 0.97)
+
+
+def fitting(seconds: float, workers: int, last: int, *, adaptive: bool, stretch: float = 1.0) -> int:
     """Return how many chunks make a packet of the right duration, at least 1.
 
     Args:
@@ -32,10 +45,11 @@ def fitting(seconds: float, workers: int, last: int, *, adaptive: bool) -> int:
         workers: Workers of the pool.
         last: Chunks in the packet of this job before this one.
         adaptive: True if the caller left the chunk size to us.
+        stretch: See `stretched`.
     """
     if seconds < 0.0:
         return 1
-    target = max(ADAPTIVE_TARGET, workers * PER_WORKER_TARGET) if adaptive else GIVEN_TARGET
+    target = stretch * (max(ADAPTIVE_TARGET, workers * PER_WORKER_TARGET) if adaptive else GIVEN_TARGET)
     fit = MOST if seconds * MOST <= target else int(target / seconds)
     return max(1, min(fit, GROWTH * last, MOST))
 

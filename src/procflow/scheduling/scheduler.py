@@ -24,7 +24,7 @@ from __future__ import annotations
 from collections import deque
 from itertools import pairwise
 
-from procflow.scheduling.chunks import MOST, blend, fair_share, fitting, read_ahead
+from procflow.scheduling.chunks import MOST, STRETCH, blend, fair_share, fitting, read_ahead, stretched
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -131,6 +131,7 @@ class Scheduler:
         self.stopped = False  # terminated: nothing is started or sent any more
         self._most = most  # chunks in a packet
         self._allowance = -1 if maxtasksperchild is None else maxtasksperchild
+        self._stretch = 1.0  # how much longer packets are than they would have to be
         self._starting = 0
         self._failed_starts = 0  # in a row
         self._seq = 0
@@ -162,6 +163,8 @@ class Scheduler:
         tail = self.ready[-1] if self.ready else None
         if tail is not None and tail[0] == job.id and tail[2] == start and not tail[3]:
             tail[2] = stop
+            if not self._failed_starts:  # what waits before these has found no worker, so they would not either
+                return
         else:
             self.ready.append([job.id, start, stop, 0])
         self._fill()
@@ -201,7 +204,7 @@ class Scheduler:
 
     def room(self, job: Job, held: int, buffersize: int | None) -> int:
         """Return how many more items of a lazy input may be read now; `held` were read and are not consumed yet."""
-        packet = fitting(job.seconds, self.processes, job.packet, adaptive=job.adaptive)
+        packet = fitting(job.seconds, self.processes, job.packet, adaptive=job.adaptive, stretch=self._stretch)
         return read_ahead(buffersize, self.processes, self.window, packet, job.grain) - held
 
     @property
@@ -262,6 +265,8 @@ class Scheduler:
             self._drop(worker, packet, unbegun=packet.stop - packet.done)
             if packet.done < packet.stop:
                 self._wait_again(job, packet.done, packet.stop, 0)
+            if worker.inflight:
+                self._stretch = stretched(self._stretch, dry=next(iter(worker.inflight.values())).state == ENCODING)
         job.resolved += count
         self.unresolved -= count
         if job.closed:
@@ -276,6 +281,11 @@ class Scheduler:
             return
         self._requeue([worker.inflight[seq]])
         self._fill(but=worker)
+
+    @property
+    def runs_dry(self) -> bool:
+        """Whether workers have been running out of packets for a while, though work was waiting."""
+        return self._stretch >= STRETCH
 
     @property
     def wants_ticks(self) -> bool:
@@ -436,7 +446,7 @@ class Scheduler:
         job = self.jobs[span[0]]
         start = span[1]
         chunks = min(
-            fitting(job.seconds, self.processes, job.packet, adaptive=job.adaptive),
+            fitting(job.seconds, self.processes, job.packet, adaptive=job.adaptive, stretch=self._stretch),
             fair_share(-(-job.waiting // job.grain), self.processes, more_to_come=job.lazy and not job.closed),
         )
         chunks = min(chunks, span[3] or job.most)

@@ -33,6 +33,7 @@ class TaskChannel:
     def __init__(self, reader: int, writer: int) -> None:
         self.reader = reader
         self.writer = writer
+        self.write: Callable[[int, bytes], int] = os.write
 
     def send(self, packet: bytes) -> bool:
         """Write a packet; False if it does not fit now. A worker that is gone swallows it: its sentinel will tell."""
@@ -73,7 +74,7 @@ class PacketChannel(TaskChannel):
 
     def send(self, packet: bytes) -> bool:
         try:
-            os.write(self.writer, packet)
+            self.write(self.writer, packet)
         except BlockingIOError:
             return False
         return True
@@ -101,7 +102,7 @@ class StreamChannel(TaskChannel):
     def send(self, packet: bytes) -> bool:
         framed = _LENGTH.pack(len(packet)) + packet
         try:
-            written = os.write(self.writer, framed)
+            written = self.write(self.writer, framed)
         except BlockingIOError:
             return False
         except BrokenPipeError:
