@@ -56,7 +56,7 @@ class Answer:
 
     def __init__(self, out: int, page: memoryview[int], log: memoryview[int]) -> None:
         self._out, self._page, self._log = out, page, log
-        self._values: list[object] = []  # of single items since the last write, for as long as nothing else came
+        self._values: list[object] = []  # since the last write, for as long as nothing but values came
         self._segments: list[bytes] = []  # not logged: what came before `_values`
         self._copied = False  # this process is a fork of the worker, made by a task
         if hasattr(os, "register_at_fork"):
@@ -107,6 +107,8 @@ class Answer:
         if not self._logs:
             self._values.extend(values)
             return
+        if len(self._values) == self._next - self._first:
+            self._values.extend(values)
         self._add_values(values)
 
     def failure(self, error: BaseException, items: int) -> None:
