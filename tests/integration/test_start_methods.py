@@ -177,6 +177,40 @@ def test_a_daemonic_process_does_not_outlive_a_killed_parent_and_another_does(me
         os.kill(other, 9)
 
 
+@pytest.mark.parametrize("warnings", ["default", "error"])
+def test_a_program_that_is_told_of_every_warning_is_told_of_none_of_ours(
+    method: str, warnings: str, tmp_path: Path
+) -> None:
+    script = tmp_path / "script.py"
+    script.write_text(
+        source(
+            """
+            import procflow
+            def prepare(given):
+                global lock
+                lock = given
+            def double(x):
+                with lock: return 2 * x
+            def answer(connection):
+                with connection: connection.send(connection.recv() + 1)
+            if __name__ == "__main__":
+                context = procflow.get_context({method!r})
+                ours, theirs = context.Pipe()
+                with ours, context.Process(target=answer, args=(theirs,)) as process:
+                    theirs.close()
+                    ours.send(1)
+                    print(ours.recv())
+                process.close()
+                with context.Pool(2, prepare, (context.Lock(),)) as pool:
+                    print(pool.map(double, [1, 2]), list(pool.imap(double, iter([3]))), pool.submit(lambda: 4).result())
+            """,
+            method,
+        )
+    )
+    # python() asserts that nothing was written to stderr, by the fork server neither: it waits for the last who has it.
+    assert python("-W", warnings, str(script)) == ["2", "[2, 4] [6] 4"]
+
+
 def test_preloaded_modules_are_imported_already_in_the_child(tmp_path: Path) -> None:
     script = tmp_path / "script.py"
     script.write_text(

@@ -85,6 +85,7 @@ class _Server:
             if self._control.fileno() in ready and not self._answer():
                 break
         self._kill_bound()
+        self._control.close()  # else Python, run with -W default or -X dev, tells the user's terminal of it
 
     def _answer(self) -> bool:
         """Serve the requests that are there. False when the parent has closed its end."""
