@@ -322,7 +322,21 @@ def _connection(endpoint: Endpoint) -> Connection[Any, Any]:
     return connection
 
 
-def wait(object_list: Iterable[WaitableT], timeout: float | None = None) -> list[WaitableT]:
+# The first says it all, and pyright needs no other. mypy takes the items of a mixed list for plain objects, which the
+# first refuses; it goes on to the next, where the list has a type to be. So to each of them the others seem useless.
+@overload
+def wait(  # pyright: ignore[reportOverlappingOverload]  # noqa: D103
+    object_list: Iterable[WaitableT], timeout: float | None = None
+) -> list[WaitableT]: ...
+@overload
+def wait(  # type: ignore[overload-cannot-match]  # pyright: ignore[reportOverlappingOverload]  # noqa: D103, F811
+    object_list: Iterable[Connection[Any, Any] | int], timeout: float | None = None
+) -> list[Connection[Any, Any] | int]: ...
+@overload
+def wait(  # type: ignore[overload-cannot-match]  # pyright: ignore[reportOverlappingOverload]  # noqa: D103, F811
+    object_list: Iterable[_HasFileno | int], timeout: float | None = None
+) -> list[_HasFileno | int]: ...
+def wait(object_list: Iterable[WaitableT], timeout: float | None = None) -> list[WaitableT]:  # noqa: F811
     """Wait until an object is ready, and return those that are, in the order given; [] after `timeout` seconds.
 
     Args:

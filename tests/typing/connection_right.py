@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 from typing import Any, Never, assert_type
 
+from procflow import Process
 from procflow.connection import Connection, Pipe, wait
 
 
@@ -51,6 +52,22 @@ def infer_wait(first: Connection[int, str], second: Connection[int, str], sock: 
     assert_type(wait([1, 2], 0.5), list[int])
     mixed: list[Connection[int, str] | socket.socket | int] = [first, sock, 3]
     assert_type(wait(mixed), list[Connection[int, str] | socket.socket | int])
+
+
+def wait_for_a_mixture(
+    connection: Connection[int, str], other: Connection[bytes, bytes], process: Process, sock: socket.socket
+) -> None:
+    # What is inferred of such a list differs between the checkers; both accept it, and what is done with its items.
+    for ready in wait([connection, process.sentinel]):
+        if isinstance(ready, int):
+            assert_type(ready, int)
+        else:
+            ready.send(ready.recv_bytes_into(bytearray(3)))
+    for one in wait((process.sentinel, other), timeout=1.0):
+        print(one if isinstance(one, int) else one.fileno())
+    assert len(wait([connection, other])) + len(wait([other, connection, 3])) + len(wait([connection, sock, 3])) < 9
+    for found in wait([connection, sock, process.sentinel]):
+        print(found if isinstance(found, int) else found.fileno())
 
 
 def vary(connection: Connection[object, bool]) -> None:

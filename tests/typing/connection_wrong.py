@@ -25,4 +25,15 @@ def swap_the_ends() -> None:
 
 
 def wait_for_text() -> None:
-    wait(["text"])  # type: ignore[type-var]  # pyright: ignore[reportArgumentType]
+    wait(["text"])  # type: ignore[type-var]  # pyright: ignore[reportCallIssue, reportArgumentType]
+
+
+def wait_for_text_too(connection: Connection[int, str]) -> None:
+    wait([connection, "text"])  # type: ignore[type-var]  # pyright: ignore[reportCallIssue, reportArgumentType]
+    wait([connection, 3, None])  # type: ignore[type-var]  # pyright: ignore[reportCallIssue, reportArgumentType]
+    wait(3)  # type: ignore[call-overload]  # pyright: ignore[reportCallIssue, reportArgumentType]
+
+
+def send_what_is_not_for_it(connection: Connection[int, str], sentinel: int) -> None:
+    for ready in wait([connection, sentinel]):
+        ready.close()  # type: ignore[union-attr]  # pyright: ignore[reportAttributeAccessIssue, reportUnknownMemberType]
