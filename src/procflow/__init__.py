@@ -102,13 +102,16 @@ if TYPE_CHECKING:
     from procflow.dispatch.future import Future as Future
     from procflow.errors import CancelledError as CancelledError
     from procflow.errors import InitializerError as InitializerError
+    from procflow.errors import PeerReset as PeerReset
     from procflow.errors import PicklingError as PicklingError
     from procflow.errors import PoolClosed as PoolClosed
     from procflow.errors import ProcessStateError as ProcessStateError
     from procflow.errors import ProcflowError as ProcflowError
+    from procflow.errors import ProtocolError as ProtocolError
     from procflow.errors import RemoteError as RemoteError
     from procflow.errors import RemoteTraceback as RemoteTraceback
     from procflow.errors import TimeoutError as TimeoutError
+    from procflow.errors import TruncatedMessage as TruncatedMessage
     from procflow.errors import UnpicklingError as UnpicklingError
     from procflow.errors import WorkerDied as WorkerDied
     from procflow.pool import Pool as Pool
@@ -129,13 +132,16 @@ _HOME = {
     "Future": "dispatch.future",
     "CancelledError": "errors",
     "InitializerError": "errors",
+    "PeerReset": "errors",
     "PicklingError": "errors",
     "PoolClosed": "errors",
     "ProcessStateError": "errors",
     "ProcflowError": "errors",
+    "ProtocolError": "errors",
     "RemoteError": "errors",
     "RemoteTraceback": "errors",
     "TimeoutError": "errors",
+    "TruncatedMessage": "errors",
     "UnpicklingError": "errors",
     "WorkerDied": "errors",
     "Pool": "pool",

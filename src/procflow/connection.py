@@ -18,11 +18,10 @@ from multiprocessing import reduction
 from multiprocessing.context import BufferTooShort, get_spawning_popen
 from types import GenericAlias
 
-from procflow.errors import PicklingError, UnpicklingError
+from procflow.errors import PicklingError, TruncatedMessage, UnpicklingError
 from procflow.wire import peers, pickling
 from procflow.wire.endpoint import Endpoint, open_pair
 from procflow.wire.reachable import reachable
-from procflow.wire.stream import PeerReset, ProtocolError, TruncatedMessage
 from procflow.wire.waiting import Waiting, descriptor, wait_any
 
 TYPE_CHECKING = False
@@ -63,10 +62,7 @@ else:
 
 __all__ = [
     "Connection",
-    "PeerReset",
     "Pipe",
-    "ProtocolError",
-    "TruncatedMessage",
     "close_unpassed_ends",
     "connections_in",
     "note_launch",

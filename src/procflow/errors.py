@@ -16,13 +16,16 @@ import signal
 __all__ = [
     "CancelledError",
     "InitializerError",
+    "PeerReset",
     "PicklingError",
     "PoolClosed",
     "ProcessStateError",
     "ProcflowError",
+    "ProtocolError",
     "RemoteError",
     "RemoteTraceback",
     "TimeoutError",
+    "TruncatedMessage",
     "UnpicklingError",
     "WorkerDied",
     "describe_exit",
@@ -55,6 +58,18 @@ class PicklingError(ProcflowError, pickle.PicklingError):
 
 class UnpicklingError(ProcflowError, pickle.UnpicklingError):
     """What the other process sent was pickled there, but can't be rebuilt here."""
+
+
+class ProtocolError(ProcflowError, OSError):
+    """What came is no message: another program wrote to the pipe, or a message was cut off. No more can be read."""
+
+
+class TruncatedMessage(ProcflowError, OSError, EOFError):
+    """The other end was closed, or its process ended, in the middle of a message. What came of it is dropped."""
+
+
+class PeerReset(ProcflowError, ConnectionResetError, EOFError):
+    """The other end was closed while it had messages unread that this end had sent."""
 
 
 class RemoteError(ProcflowError, RuntimeError):

@@ -16,15 +16,8 @@ from typing import Any
 import pytest
 
 import procflow
-from procflow.connection import (
-    Connection,
-    Pipe,
-    TruncatedMessage,
-    connections_in,
-    note_launch,
-    wait,
-)
-from procflow.errors import TimeoutError
+from procflow.connection import Connection, Pipe, connections_in, note_launch, wait
+from procflow.errors import TimeoutError, TruncatedMessage
 from tests.support import DEADLOCK, wait_until
 
 PROMPT = 0.1  # seconds from the death of the peer to the end of recv(), on a machine that has nothing else to do

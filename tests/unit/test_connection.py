@@ -21,16 +21,16 @@ from multiprocessing.connection import Pipe as stdlib_pipe
 
 import pytest
 
-from procflow.connection import (
-    Connection,
+from procflow.connection import Connection, Pipe, connections_in, wait
+from procflow.errors import (
     PeerReset,
-    Pipe,
+    PicklingError,
+    ProcflowError,
     ProtocolError,
+    TimeoutError,
     TruncatedMessage,
-    connections_in,
-    wait,
+    UnpicklingError,
 )
-from procflow.errors import PicklingError, ProcflowError, TimeoutError, UnpicklingError
 from procflow.wire import peers
 from procflow.wire.peers import State, decide
 from tests.support import DEADLOCK, open_fds, wait_until

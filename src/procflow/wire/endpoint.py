@@ -15,8 +15,9 @@ import sys
 import time
 import weakref
 
+from procflow.errors import ProtocolError
 from procflow.wire.peers import End, forget_parents_children
-from procflow.wire.stream import MessageTooLong, ProtocolError, Stream
+from procflow.wire.stream import MessageTooLong, Stream
 from procflow.wire.turn import Turn
 from procflow.wire.waiting import Waiting
 

@@ -24,7 +24,7 @@ import stat
 import sys
 from struct import Struct
 
-from procflow.errors import ProcflowError, TimeoutError
+from procflow.errors import PeerReset, ProtocolError, TimeoutError, TruncatedMessage
 from procflow.wire.peers import READ, WRITE, End, Ready, wait_ready
 
 if sys.platform != "win32":  # which has a stream of its own
@@ -34,7 +34,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import NoReturn
 
-__all__ = ["MessageTooLong", "PeerReset", "ProtocolError", "Stream", "TruncatedMessage"]
+__all__ = ["MessageTooLong", "Stream"]
 
 SHORT = Struct("!i")
 LONG = Struct("!iQ")
@@ -47,18 +47,6 @@ BIG = 2**18  # from here, a larger kernel buffer pays: 64 MiB through a pipe in 
 PIPE_BUFFER = 2**20  # what an unprivileged process may ask for; pipe(7)
 SOCKET_BUFFER = 2**22
 ATOMIC = 4096  # PIPE_BUF: a pipe that is ready for writing takes this much without blocking
-
-
-class ProtocolError(ProcflowError, OSError):
-    """What came is no message: another program wrote to the pipe, or a message was cut off. No more can be read."""
-
-
-class TruncatedMessage(ProcflowError, OSError, EOFError):
-    """The other end was closed, or its process ended, in the middle of a message. What came of it is dropped."""
-
-
-class PeerReset(ProcflowError, ConnectionResetError, EOFError):
-    """The other end was closed while it had messages unread that this end had sent."""
 
 
 class MessageTooLong(Exception):
