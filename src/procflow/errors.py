@@ -119,11 +119,13 @@ class WorkerDied(ProcflowError, RuntimeError):
 
 
 class InitializerError(ProcflowError, RuntimeError):
-    """The pool's initializer failed in worker after worker, so no task can run.
+    """The pool's workers end before they are ready, one after the other, so no task can run.
+
+    Its initializer raises or ends the worker, or its arguments can't be rebuilt there; or the system starts no process.
 
     Attributes:
-        attempts: How many workers in a row failed in it.
-        text: The traceback of the last, or how that worker ended.
+        attempts: How many workers in a row have failed.
+        text: What became of the last: a traceback, or how that worker ended.
     """
 
     def __init__(self, attempts: int, text: str) -> None:
@@ -132,8 +134,8 @@ class InitializerError(ProcflowError, RuntimeError):
 
     def __str__(self) -> str:
         return (
-            f"the pool's initializer failed in {self.attempts} workers in a row, so its tasks were not run. "
-            f"Mend the initializer or its initargs; the last failure was:\n{self.text}"
+            f"no worker of the pool became ready, in {self.attempts} attempts, so the pool's tasks were not run. "
+            f"{self.text}"
         )
 
 

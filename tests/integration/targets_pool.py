@@ -108,3 +108,16 @@ def append_line(path: Path, n: int) -> int:
     os.write(fd, b"%d\n" % n)
     os.close(fd)
     return n
+
+
+def keep(_: object) -> None:
+    pass
+
+
+class RaisesWhenUnpickled:
+    def __reduce__(self) -> tuple[object, ...]:
+        return _refuse, ()
+
+
+def _refuse() -> None:
+    raise LookupError("no such thing here")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import multiprocessing
 import os
 import threading
 from pathlib import Path
@@ -154,3 +155,33 @@ def test_an_exception_that_overrides_its_own_methods_arrives(ctx: procflow.Conte
         assert isinstance(error, targets.Stubborn)
         assert error.args == ("here",)
         assert "raise_stubborn" in str(error.__cause__)
+
+
+@pytest.mark.parametrize("method", ["spawn", "forkserver"])  # a fork needs no pickle
+def test_initargs_that_cannot_be_sent_are_an_error_of_the_pool_that_names_them(ctx: procflow.Context) -> None:
+    forks = multiprocessing.get_context("fork")
+    for given, what in [
+        (forks.Lock(), rf"get_context\('{ctx.get_start_method()}'\)\.Lock\(\)"),
+        (threading.Lock(), "cannot pickle"),
+    ]:
+        with pytest.raises(procflow.PicklingError, match=rf"^initargs\[1\] of the pool.*{what}"):
+            ctx.Pool(2, targets.double, (0, given))
+
+
+def test_initargs_that_no_longer_pickle_are_told_of_by_the_tasks_that_need_a_new_worker() -> None:
+    given: list[object] = []
+    with procflow.get_context("spawn").Pool(1, targets.keep, (given,), maxtasksperchild=1) as pool:
+        given.append(threading.Lock())
+        first = pool.submit(targets.double, 1)
+        with pytest.raises(procflow.InitializerError, match=r"could not be started: .*initargs\[0\]") as caught:
+            pool.map(targets.double, range(3), 1)
+        assert first.result(DEADLOCK) == 2
+    assert "initializer raised" not in str(caught.value)
+
+
+def test_initargs_that_cannot_be_rebuilt_in_the_worker_are_told_of_by_the_tasks() -> None:
+    with procflow.get_context("spawn").Pool(1, targets.keep, (targets.RaisesWhenUnpickled(),)) as pool:
+        error = pool.submit(targets.double, 1).exception(DEADLOCK)
+    assert isinstance(error, procflow.InitializerError)
+    assert "can't be rebuilt in a worker" in str(error)
+    assert "no such thing here" in str(error)

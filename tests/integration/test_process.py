@@ -5,15 +5,17 @@ from __future__ import annotations
 import multiprocessing
 import multiprocessing.connection
 import os
+import re
 import signal
 import subprocess
 import sys
+import threading
 from typing import Any
 
 import pytest
 
 from procflow.context import get_context
-from procflow.errors import ProcessStateError
+from procflow.errors import PicklingError, ProcessStateError
 from procflow.process import Process
 from tests.integration import targets_process as targets
 from tests.support import DEADLOCK
@@ -189,16 +191,33 @@ def test_a_lambda_and_a_closure_run_in_a_child(ctx: Any) -> None:
     assert run(ctx, lambda: sys.exit(code)).exitcode == 6
 
 
-def test_a_target_that_does_not_pickle_is_an_error_in_start(method: str, ctx: Any) -> None:
-    if method == "fork":
-        pytest.skip("nothing is pickled")
-    import _thread
+@pytest.mark.parametrize("method", ["spawn", "forkserver"])  # for fork nothing is pickled
+def test_an_argument_that_does_not_pickle_is_an_error_in_start_that_names_it(ctx: Any) -> None:
+    lock = threading.Lock()
+    given: list[tuple[str, dict[str, Any]]] = [
+        ("args[1]", {"args": (3, [lock])}),
+        ("kwargs['code']", {"args": (3,), "kwargs": {"code": lock}}),
+        ("the target", {"target": lock.acquire}),
+    ]
+    for place, arguments in given:
+        process = ctx.Process(name="bee", **{"target": targets.exits, **arguments})
+        with pytest.raises(PicklingError, match=f"^{re.escape(place)} of the process 'bee'.*cannot pickle") as caught:
+            process.start()
+        assert isinstance(caught.value.__cause__, TypeError)
+        assert process.exitcode is None
+        assert process not in multiprocessing.active_children()
 
-    process = ctx.Process(target=targets.exits, args=(_thread.allocate_lock(),))
-    with pytest.raises(TypeError, match="pickle"):
+
+@pytest.mark.parametrize("method", ["spawn", "forkserver"])
+@pytest.mark.parametrize("name", ["Lock", "RLock", "Semaphore", "Event", "Queue", "Value"])
+def test_a_lock_made_for_fork_is_refused_with_the_way_to_make_another(method: str, name: str, ctx: Any) -> None:
+    made = getattr(multiprocessing.get_context("fork"), name)(*["i"] * (name == "Value"))
+    process = ctx.Process(target=targets.exits, args=(made,))
+    with pytest.raises(PicklingError, match=rf"args\[0\] .*get_context\('{method}'\)\.{name}\(\)"):
         process.start()
-    assert process.exitcode is None
-    assert process not in multiprocessing.active_children()
+    process = ctx.Process(target=targets.exits, args=({"in": [made]},))
+    with pytest.raises(PicklingError, match=rf"args\[0\] .* of type dict, .*get_context\('{method}'\)\.\w+\(\)"):
+        process.start()
 
 
 def test_multiprocessing_counts_it_among_its_children(ctx: Any) -> None:

@@ -24,7 +24,8 @@ from procflow.dispatch.stream import StreamJob
 from procflow.engines.base import RAISED
 from procflow.errors import CancelledError, InitializerError, PicklingError, PoolClosed, WorkerDied, describe_exit
 from procflow.scheduling.scheduler import Scheduler
-from procflow.wire.shown import shown, told
+from procflow.wire.pickling import not_picklable
+from procflow.wire.shown import shown
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -89,7 +90,7 @@ class Dispatcher:
             raise
         except BaseException as refusal:  # noqa: BLE001 - the user's own reductions: anything may be raised
             made = future or Future(self, calls, 0)
-            self._fail(made, _not_picklable(f"the call of {shown(function)}", refusal))
+            self._fail(made, not_picklable(f"the call of {shown(function)}", refusal))
             return made
         if future is None:
             future = Future(self, calls, 0)
@@ -421,7 +422,10 @@ class Dispatcher:
         elif command[0] == "unstartable":
             _, job_id, start, stop, attempts, cause = command
             pid, exitcode, text = cause
-            text = text or f"worker {pid} {describe_exit(exitcode)} before it was ready\n"
+            text = (
+                text
+                or f"Worker {pid} {describe_exit(exitcode)} before it was ready: in the initializer, if there is one."
+            )
             self._fail_items(job_id, start, stop, lambda _: InitializerError(attempts, text))
 
     def _fail_items(self, job_id: int, start: int, stop: int, error: Callable[[int], BaseException]) -> None:
@@ -472,7 +476,7 @@ class Dispatcher:
         error = (
             refusal
             if isinstance(refusal, PicklingError)
-            else _not_picklable(f"item {start} of {shown(work.function)}", refusal)
+            else not_picklable(f"item {start} of {shown(work.function)}", refusal)
         )
         work.deliver(self, start, stop - start, RAISED, error)
         with self._guard:
@@ -641,12 +645,3 @@ class _Released:
 
     def digest(self) -> None:
         pass
-
-
-def _not_picklable(what: str, refusal: BaseException) -> PicklingError:
-    error = PicklingError(
-        f"{what} can't be pickled, so it can't be sent to a worker: {told(refusal)}. "
-        "Does it hold a lock, a file or a connection? Create that inside the task or in the initializer."
-    )
-    error.__cause__ = refusal
-    return error

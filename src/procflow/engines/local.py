@@ -23,7 +23,6 @@ from time import monotonic, perf_counter
 
 from procflow.engines.local_worker import READ_MAX, Cut, LocalWorker, Sent
 from procflow.engines.poller import open_poller
-from procflow.errors import PicklingError
 from procflow.start.launch import launch, launch_fork
 from procflow.start.owned import disown, own
 from procflow.start.passing import dumps_for_child
@@ -31,7 +30,7 @@ from procflow.wire.blocks import Blocks
 from procflow.wire.channel import open_channel
 from procflow.wire.holding import holding_calls
 from procflow.wire.packets import BLOCK, CALL_HEADER, CALLS, FAILURE, IN_BLOCK, ISOLATE, PACKET_MAX, TASK
-from procflow.wire.pickling import dumps
+from procflow.wire.pickling import dumps, not_picklable
 from procflow.wire.shown import shown, told
 from procflow.worker.main import EAGER, FDS, PLAIN, SLEEPY, STREAM, serve
 from procflow.worker.status import CUT_PAUSE
@@ -83,6 +82,8 @@ class LocalEngine:
         self._eager = eager
         self._method = method
         self._initializer, self._initargs = initializer, initargs
+        # Pickled here for the first worker, so that what can't be sent is an error of Pool() and not of its tasks.
+        self._first_packed: tuple[bytes, list[int]] | None = self._pack_initializer()
         self._portable = portable
         self.takes_back = not portable and hasattr(os, "O_DIRECT")
         self.window = 2
@@ -151,10 +152,7 @@ class LocalEngine:
             except KeyboardInterrupt:
                 raise
             except BaseException as refusal:
-                raise PicklingError(
-                    f"the function {shown(work.function)} can't be pickled: {told(refusal)}. "
-                    "Does it hold a lock, a file or a connection? Create that inside the task or in the initializer."
-                ) from refusal
+                raise not_picklable(f"the function {shown(work.function)}", refusal) from refusal
         return function
 
     def send(self, packet: Packet, encoded: object) -> bool:
@@ -209,8 +207,10 @@ class LocalEngine:
             except OSError:  # the fork server could not start it, or has ended
                 started.close_all()
                 raise
-        except Exception as error:  # noqa: BLE001 - EAGAIN, EMFILE; an initializer that does not pickle
-            self._unstarted.append(("gone", worker, 0, None, 1, 0, None, f"{type(error).__name__}: {error}\n"))
+        except Exception as error:  # noqa: BLE001 - EAGAIN, EMFILE; an initializer that no longer pickles
+            self._unstarted.append(
+                ("gone", worker, 0, None, 1, 0, None, f"The last could not be started: {told(error)}")
+            )
             self._poller.wake()
             return
         self._workers[worker] = started
@@ -233,11 +233,9 @@ class LocalEngine:
             if self._method == "fork":
                 made.child = launch_fork(lambda: self._serve_forked(fds, stream), keep=fds, name=name, bound=True)
             else:
-                payload = (STREAM if stream else PLAIN) + (EAGER if self._eager else SLEEPY)
-                passed: list[int] = []
-                if self._initializer is not None:
-                    data, passed = dumps_for_child((self._initializer, self._initargs))
-                    payload += data
+                data, passed = self._first_packed or self._pack_initializer()
+                self._first_packed = None
+                payload = (STREAM if stream else PLAIN) + (EAGER if self._eager else SLEEPY) + data
                 made.child = launch(
                     self._method, ENTRY, payload, [*fds, *passed], name=name, bound=True, preload=PRELOAD
                 )
@@ -247,12 +245,17 @@ class LocalEngine:
         made.close_childs_ends()
         return made
 
-    def _serve_forked(self, fds: list[int], stream: bool) -> int:
-        def initialize() -> None:
-            if self._initializer is not None:
-                self._initializer(*self._initargs)
+    def _pack_initializer(self) -> tuple[bytes, list[int]]:
+        """Pickle the initializer for a worker. For each anew: descriptors among its arguments may change."""
+        if self._initializer is None or self._method == "fork":
+            return b"", []
+        given: dict[str, object] = {"the initializer": self._initializer}
+        given |= {f"initargs[{place}]": value for place, value in enumerate(self._initargs)}
+        return dumps_for_child((self._initializer, self._initargs), given, "the pool", self._method)
 
-        return serve(fds[:FDS], initialize, stream=stream, eager=self._eager)
+    def _serve_forked(self, fds: list[int], stream: bool) -> int:
+        initializer, initargs = self._initializer, self._initargs
+        return serve(fds[:FDS], lambda: (initializer, initargs), stream=stream, eager=self._eager)
 
     def retire(self, worker: int) -> None:
         self._retired.add(worker)  # before we look: it may be about to be started, by another thread

@@ -66,7 +66,7 @@ class SerialEngine:
             if self._initializer is not None:
                 self._initializer(*self._initargs)
         except Exception as error:  # noqa: BLE001 - reported as a worker that could not start
-            self._reports.append(("gone", worker, 0, None, 1, os.getpid(), 1, _traceback_of(error)))
+            self._reports.append(("gone", worker, 0, None, 1, os.getpid(), 1, _told(error)))
         else:
             self._worker = worker
             self._reports.append(("ready", worker))
@@ -152,7 +152,7 @@ def _as_failure(work: Work, index: int, error: BaseException) -> BaseException:
     return died
 
 
-def _traceback_of(error: BaseException) -> str:
+def _told(error: BaseException) -> str:
     import traceback
 
-    return "".join(traceback.format_exception(error))
+    return "Its initializer raised:\n" + "".join(traceback.format_exception(error))

@@ -17,7 +17,7 @@ from procflow.start import main_module
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
     from typing import Any
 
 _REFUSED = (pickle.PicklingError, AttributeError, TypeError)  # what pickle raises for "can't pickle this"
@@ -53,13 +53,31 @@ def loads_in_child(payload: bytes | bytearray | memoryview, fds: Sequence[int]) 
         _inherited = ()
 
 
-def dumps_for_child(obj: object) -> tuple[bytes, list[int]]:
+def dumps_for_child(obj: object, parts: Mapping[str, object], whose: str, method: str) -> tuple[bytes, list[int]]:
     """Pickle `obj` for a child about to be launched by spawn or forkserver.
+
+    Args:
+        obj: What the child is to have.
+        parts: What the user gave of it, by the words that name it in an error: "args[0]".
+        whose: To whom the parts were given: "the process 'Process-1'".
+        method: The start method.
 
     Returns:
         The pickle, and the fds to pass to `launch` with it. They remain the property of the objects they came from:
         launch before those can be closed.
+
+    Raises:
+        PicklingError: It can't be given to a child. It says which part, why, and what to do.
     """
+    try:
+        return _dumps_somehow(obj)
+    except Exception as refused:  # an object's own reduction may raise anything
+        from procflow.start.refusal import explain
+
+        raise explain(refused, parts, whose, method, _dumps_somehow) from refused
+
+
+def _dumps_somehow(obj: object) -> tuple[bytes, list[int]]:
     try:
         data, fds = _dumps(obj, with_cloudpickle=False)
     except _REFUSED as refused:

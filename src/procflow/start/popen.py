@@ -66,7 +66,7 @@ def _launch(process: Any, method: str, preload: tuple[str, ...]) -> Child:
         sentinel = lifeline.reading_end()
         return fork(lambda: process._bootstrap(parent_sentinel=sentinel), keep=(), bound=bound)
     _ensure_resource_tracker()
-    data, fds = passing.dumps_for_child(process)
+    data, fds = passing.dumps_for_child(process, _given(process), f"the process {process.name!r}", method)
     for attempt in (1, 2):
         child = launch(method, ENTRY, data, fds, name=process.name, bound=bound, preload=preload)
         try:
@@ -82,6 +82,21 @@ def _launch(process: Any, method: str, preload: tuple[str, ...]) -> Child:
         else:
             return child
     raise AssertionError("unreachable")
+
+
+def _given(process: Any) -> dict[str, object]:
+    """What the user gave to the process, by the words that name it in an error."""
+    state: dict[str, Any] = process.__dict__
+    state = state.copy()
+    target: object = state.pop("_target")
+    args: tuple[object, ...] = state.pop("_args")
+    kwargs: dict[str, object] = state.pop("_kwargs")
+    return {
+        "the target": target,
+        **{f"args[{place}]": value for place, value in enumerate(args)},
+        **{f"kwargs[{name!r}]": value for name, value in kwargs.items()},
+        **{f"the attribute {name!r}": value for name, value in state.items()},
+    }
 
 
 def _ensure_resource_tracker() -> None:

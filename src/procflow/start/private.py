@@ -34,3 +34,14 @@ def logging() -> tuple[int, bool] | None:
     if _any_util._logger is None:
         return None
     return _util.get_logger().getEffectiveLevel(), bool(_any_util._log_to_stderr)
+
+
+def lock_made_for_fork(refused: BaseException) -> str | None:
+    """The type's name of the lock that refused to be pickled because only forked children can have it."""
+    trace = refused.__traceback__
+    if trace is None:
+        return None
+    while trace.tb_next is not None:
+        trace = trace.tb_next
+    lock = trace.tb_frame.f_locals.get("self")  # SemLock.__getstate__ raises it; its text is for people, and may change
+    return type(lock).__name__ if getattr(lock, "_is_fork_ctx", False) is True else None

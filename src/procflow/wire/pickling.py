@@ -13,7 +13,11 @@ import pickle
 
 from procflow.start import main_module
 
-__all__ = ["PROTOCOL", "dumps", "loads"]
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from procflow.errors import PicklingError
+
+__all__ = ["PROTOCOL", "dumps", "loads", "not_picklable"]
 
 PROTOCOL = 5
 
@@ -43,3 +47,16 @@ def _dumps_by_value(obj: object) -> bytes:
     from procflow.start.by_value import dumps_by_value
 
     return dumps_by_value(obj)
+
+
+def not_picklable(what: str, refusal: BaseException) -> PicklingError:
+    """Return the error for a call or an item that `dumps` refused."""
+    from procflow.errors import PicklingError
+    from procflow.wire.shown import told
+
+    error = PicklingError(
+        f"{what} can't be pickled, so it can't be sent to a worker: {told(refusal)}. Does it hold a lock, a file or a "
+        "connection? Make that in the task or in the initializer; locks and queues of processes go through `initargs`."
+    )
+    error.__cause__ = refusal
+    return error

@@ -17,7 +17,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    Initialize = Callable[[], object]
+    Initializer = tuple[Callable[..., object] | None, Sequence[object]]  # and its arguments
 
 __all__ = ["EAGER", "FDS", "PLAIN", "SLEEPY", "STREAM", "run", "serve"]
 
@@ -32,28 +32,33 @@ def run(payload: bytes | memoryview, fds: list[int]) -> int:
     """Entry of a spawned or forkserver worker: the payload is the kind of channel, then the pickled initializer."""
     data = bytes(payload)
 
-    def initialize() -> None:
-        if len(data) > HEAD:
-            from procflow.start.passing import loads_in_child
+    def load() -> Initializer:
+        if len(data) == HEAD:
+            return None, ()
+        from procflow.start.passing import loads_in_child
 
-            initializer, initargs = loads_in_child(data[HEAD:], fds[FDS:])
-            initializer(*initargs)
+        loaded: Initializer = loads_in_child(data[HEAD:], fds[FDS:])
+        return loaded
 
-    return serve(fds[:FDS], initialize, stream=data[:1] == STREAM, eager=data[1:HEAD] == EAGER)
+    return serve(fds[:FDS], load, stream=data[:1] == STREAM, eager=data[1:HEAD] == EAGER)
 
 
-def serve(fds: Sequence[int], initialize: Initialize, *, stream: bool, eager: bool) -> int:
-    """Initialize, then run packets; return the exit code."""
+def serve(fds: Sequence[int], load: Callable[[], Initializer], *, stream: bool, eager: bool) -> int:
+    """Load the initializer and call it, then run packets; return the exit code."""
     tasks, results, status, blocks = fds
     # Ctrl-C goes to the whole group. The pool's process raises KeyboardInterrupt and ends us; a handler rather than
     # SIG_IGN, since what a task starts would inherit that.
     signal.signal(signal.SIGINT, _leave_to_the_parent)
+    failed = "Its initializer or initargs can't be rebuilt in a worker"
     try:
-        initialize()
+        initializer, initargs = load()
+        failed = "Its initializer raised"
+        if initializer is not None:
+            initializer(*initargs)
     except BaseException as error:  # noqa: BLE001 - an initializer may raise anything, SystemExit too
         import traceback
 
-        text = "".join(traceback.format_exception(type(error), error, error.__traceback__))
+        text = f"{failed}:\n" + "".join(traceback.format_exception(type(error), error, error.__traceback__))
         write_frame(results, INIT_FAILED, text.encode("utf-8", "backslashreplace"))
         return 1
     runner = Runner(results, *open_page(status), blocks)
