@@ -127,6 +127,56 @@ def test_the_script_is_not_run_again_when_no_name_of_it_is_needed(method: str, t
     assert python(str(script)) == ["top", "0"]
 
 
+TOO_LATE = """\
+import procflow
+def early(x): return late(x)
+context = procflow.get_context({method!r})
+with context.Pool(1) as pool:
+    def late(x): return x
+    for function in (late, early):
+        print(type(error := pool.submit(function, 1).exception()).__name__, *error.__notes__)
+try:
+    with context.Pool(1, late, (1,)) as pool: pool.apply(early)
+except procflow.InitializerError as error:
+    print(error)
+process = context.Process(target=late)
+process.start(); process.join()
+"""
+
+GUARDED_NAME = """\
+import procflow
+if __name__ == "__main__":
+    def guarded(): pass
+    process = procflow.get_context({method!r}).Process(target=guarded)
+    process.start(); process.join()
+"""
+
+
+@pytest.mark.parametrize("method", ["spawn", "forkserver"])
+def test_a_name_below_the_first_start_of_an_unguarded_script_is_told_of_with_the_line(
+    method: str, tmp_path: Path
+) -> None:
+    script = tmp_path / "script.py"
+    script.write_text(TOO_LATE.format(method=method))
+    done = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, timeout=DEADLOCK, check=False)
+    by_name, by_global, *initializer = done.stdout.splitlines()
+    hint = f"runs {script} for its names, up to line 4, where the script starts a process"
+    assert by_name.startswith("AttributeError module")
+    assert by_global.startswith("NameError module")
+    for text in (by_name, by_global, "".join(initializer), done.stderr):
+        assert hint in text
+        assert "Define 'late' before that line" in text
+
+
+@pytest.mark.parametrize("method", ["spawn", "forkserver"])
+def test_a_name_under_the_main_guard_is_told_of_as_one_that_a_child_skips(method: str, tmp_path: Path) -> None:
+    script = tmp_path / "script.py"
+    script.write_text(GUARDED_NAME.format(method=method))
+    done = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, timeout=DEADLOCK, check=False)
+    assert f"{script} does not define it, or only under `if __name__ == '__main__':`" in done.stderr
+    assert "'guarded'" in done.stderr
+
+
 def test_an_unguarded_script_that_also_uses_multiprocessing_does_not_fork_for_ever(tmp_path: Path) -> None:
     script = tmp_path / "script.py"
     script.write_text(

@@ -94,16 +94,19 @@ class _LazyMain(ModuleType):
             came_by_value = _class_by_value(name)
             if came_by_value is not None:
                 return came_by_value
+            _missed.add(name)
         raise AttributeError(_why_missing(self, name))
 
 
 _lock = RLock()
 _state = "waiting"
 _failure: BaseException | None = None
+_stopped = ""  # where and why the run ended before the end of the script
+_missed: set[str] = set()  # names that were not found
 
 
 def _replay(main: _LazyMain) -> None:
-    global _state, _failure, _replaying_main
+    global _state, _failure, _replaying_main, _stopped
     if _state == "done" or main.__procflow_source__ is None:
         return
     with _lock:  # another thread that needs a name waits here until the run is over
@@ -113,8 +116,9 @@ def _replay(main: _LazyMain) -> None:
         _mark_inheriting(True)
         try:
             exec(_load(main), main.__dict__)
-        except (ReplayStop, SystemExit):
-            pass  # what it defined so far is what there is
+        except (ReplayStop, SystemExit) as stop:  # what it defined so far is what there is
+            does = "starts a process" if isinstance(stop, ReplayStop) else "exits"
+            _stopped = f"line {_line(stop)}, where the script {does} without an `if __name__ == '__main__':` above it"
         except Exception as error:
             _failure = error
             raise
@@ -178,11 +182,43 @@ def _class_by_value(name: str) -> type | None:
     return found
 
 
+def _line(stop: BaseException) -> int:
+    """The line of the script at which this left it. The first frame of the traceback is that of `_replay`."""
+    trace = stop.__traceback__
+    return trace.tb_next.tb_lineno if trace is not None and trace.tb_next is not None else 0
+
+
+def explain(error: BaseException) -> None:
+    """Add a note to an error that comes of a name which `__main__` does not have here: why, and what to do.
+
+    pickle gives its own words for what `__getattr__` above raised, and a global name of a function does not even ask.
+    """
+    main = sys.modules.get("__main__")
+    if not isinstance(main, _LazyMain):
+        return
+    name: str | None = None
+    if type(error) is AttributeError:
+        name = next((missed for missed in _missed if f"'{missed}'" in str(error)), None)
+    elif type(error) is NameError and _stopped:
+        trace = error.__traceback__
+        while trace is not None and trace.tb_next is not None:
+            trace = trace.tb_next
+        if trace is not None and trace.tb_frame.f_globals is main.__dict__:
+            name = error.name
+    if name is not None:
+        error.add_note(_why_missing(main, name))
+
+
 def _why_missing(main: _LazyMain, name: str) -> str:
-    text = f"module '__main__' has no attribute {name!r}"
+    text = f"module '__main__' has no attribute {name!r} in this child"
     source = main.__procflow_source__
     if source is None:
-        return f"{text} in this child: it was typed or piped into the parent, so there is no file to read it from"
+        return f"{text}: it was typed or piped into the parent, so there is no file to read it from"
     if _failure is not None:
-        return f"{text} in this child: running {source[1]} for its names raised {_failure!r}"
-    return f"{text} in this child (looked for in {source[1]}; is it defined after the first process is started?)"
+        return f"{text}: running {source[1]} for its names raised {_failure!r}"
+    if _stopped:
+        return (
+            f"{text}: it runs {source[1]} for its names, up to {_stopped}. "
+            f"Define {name!r} before that line, or put that line and what follows from it under such an `if`."
+        )
+    return f"{text}: {source[1]} does not define it, or only under `if __name__ == '__main__':`, which a child skips."

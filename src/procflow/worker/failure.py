@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from procflow.start import main_module
 from procflow.wire.pickling import dumps, loads
 from procflow.wire.shown import shown, told
 
@@ -28,6 +29,7 @@ def pack_failure(error: BaseException, *, skip: str | None = None) -> bytes:
         BaseException.with_traceback(error, trace)
         import traceback
 
+        main_module.explain(error)
         text = "".join(traceback.format_exception(type(error), error, trace))
     except BaseException as broken:  # noqa: BLE001 - a __str__ that raises, a stack that is used up
         text = f"{type(error).__name__} (its traceback can't be shown: {type(broken).__name__})\n"

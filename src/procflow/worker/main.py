@@ -7,6 +7,7 @@ import select
 import signal
 from time import perf_counter
 
+from procflow.start import main_module
 from procflow.wire.channel import packet_reader, stream_reader
 from procflow.wire.packets import INIT_FAILED, READY
 from procflow.worker.answer import write_frame
@@ -58,6 +59,7 @@ def serve(fds: Sequence[int], load: Callable[[], Initializer], *, stream: bool, 
     except BaseException as error:  # noqa: BLE001 - an initializer may raise anything, SystemExit too
         import traceback
 
+        main_module.explain(error)
         text = f"{failed}:\n" + "".join(traceback.format_exception(type(error), error, error.__traceback__))
         write_frame(results, INIT_FAILED, text.encode("utf-8", "backslashreplace"))
         return 1
