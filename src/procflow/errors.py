@@ -102,7 +102,8 @@ class WorkerDied(ProcflowError, RuntimeError):
     """The worker died while it held the task; `started` tells whether the task had begun.
 
     Attributes:
-        task: The index of the task in its call: the position in the input of a map, 0 for a single call.
+        task: The index of the task in its call: the position in the input of a map, with a `chunksize` that of the
+            first item which is lost; 0 for a single call.
         pid: The process id that the worker had.
         exitcode: As in `Process.exitcode`: -N for signal N; None if it could not be learnt.
         started: True if the task may have run, so that only an idempotent one may be tried again.

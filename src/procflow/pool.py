@@ -55,12 +55,12 @@ class Pool:
             chunk where a `chunksize` is given.
         context: Where the start method comes from, see `get_context`; by default procflow's default context.
         engine: "local": worker processes. "serial": no process, tasks run at once in the calling thread, with the
-        caller's
-            own objects; a debugger works there.
+            caller's own objects; a debugger works there.
 
     Raises:
         ValueError: `processes` or `maxtasksperchild` is below 1, or the engine is unknown.
         TypeError: `initializer` can't be called.
+        PicklingError: `initializer` or one of `initargs` can't be sent to a worker.
     """
 
     def __init__(
@@ -129,8 +129,8 @@ class Pool:
         Args:
             func: Called with one item.
             iterable: Read whole before the first call.
-            chunksize: Items that travel, and fail, together. By default the pool chooses how many travel together from
-                the time they take, and each fails alone.
+            chunksize: Items that travel, and fail, together: after a failure the rest of its chunk is not run. By
+                default the pool chooses how many travel together from the time they take, and each fails alone.
 
         Raises:
             Exception: What the lowest failing item raised, once every item is done with; the worker's traceback is its
@@ -199,17 +199,22 @@ class Pool:
     ) -> ResultIterator[R]:
         """Call `func` on each item and yield the results in input order, while the input is still being read.
 
+        By default, and with a `chunksize` of 1, each item has one outcome: `next` returns its result or raises its
+        error. With a larger `chunksize` a failure is one outcome for the item and for the rest of its chunk, which is
+        not run; the results before it in the chunk come first, and the iteration goes on with the next chunk.
+
         Args:
             func: Called with one item.
             iterable: Read in a thread of its own as there is room, so it may be endless, or wait for something; a list,
                 tuple or range is read by the caller.
-            chunksize: Items that travel, and fail, together; see `map`.
+            chunksize: Items that travel, and fail, together. If their worker dies, one `WorkerDied` stands for those of
+                them whose results had not come back, as a rule for all.
             buffersize: How many items may be read whose results were not taken yet; by default as many as keep the
                 workers busy.
 
         Raises:
-            Exception: From `next`: what that item's task raised; the iteration can go on. What the input raised comes
-                after the results of the items before it.
+            Exception: From `next`: what the task raised; the iteration can go on. What the input raised comes after the
+                results of the items before it.
         """
         return self._stream(func, iterable, chunksize, buffersize, ordered=True)
 
@@ -221,7 +226,7 @@ class Pool:
         *,
         buffersize: int | None = None,
     ) -> ResultIterator[R]:
-        """Like `imap`, but yield each result as soon as it is there."""
+        """Like `imap`, failures included, but yield each result as soon as it is there."""
         return self._stream(func, iterable, chunksize, buffersize, ordered=False)
 
     def _stream(

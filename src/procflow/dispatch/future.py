@@ -37,7 +37,8 @@ class Future(Promise, _Base["T_co"]):
     """The result of one call, or of one map.
 
     It has the methods of `concurrent.futures.Future` and those of `multiprocessing.pool.AsyncResult`, and it can be
-    awaited. A thread that waits for a result does the pool's input and output meanwhile.
+    awaited; but it is a class of procflow's own, an instance of neither, which `concurrent.futures.wait` and
+    `as_completed` don't take. A thread that waits for a result does the pool's input and output meanwhile.
     """
 
     __slots__ = ("__weakref__",)

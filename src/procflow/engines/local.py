@@ -1,6 +1,6 @@
 """The local engine: worker processes on this machine, each with pipes of its own.
 
-    pool --- task pipe (packets) ---> worker        nothing is shared by two workers: no lock, no queue; so whatever a
+    pool --- task pipe (packets) ---> worker        no lock and no pipe is shared by two workers; so whatever a
     pool <-- result pipe (frames) --- worker        worker was doing when it died concerns nobody else, and the pool
     pool <-- status page ------------ worker        knows exactly what it held
     pool <-- sentinel --------------- its end
