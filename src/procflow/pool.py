@@ -6,6 +6,7 @@ import atexit
 import os
 import warnings
 import weakref
+from operator import index
 
 from procflow.cpu import cpu_count
 from procflow.dispatch.dispatcher import Dispatcher
@@ -59,7 +60,7 @@ class Pool:
 
     Raises:
         ValueError: `processes` or `maxtasksperchild` is below 1, or the engine is unknown.
-        TypeError: `initializer` can't be called.
+        TypeError: `initializer` can't be called, or an argument is of the wrong type.
         PicklingError: `initializer` or one of `initargs` can't be sent to a worker.
     """
 
@@ -77,7 +78,7 @@ class Pool:
         self._dispatcher: Dispatcher | None = None
         if processes is None:
             processes = cpu_count()
-        if processes < 1:
+        if index(processes) < 1:
             raise ValueError(f"processes must be at least 1, not {processes}")
         _check_allowance(maxtasksperchild)
         if initializer is not None and not callable(initializer):
@@ -341,6 +342,8 @@ def _make_engine(
         from procflow.context import get_context
 
         context = get_context()
+    elif not hasattr(context, "get_start_method"):
+        raise TypeError(f"context must be a context, such as get_context('spawn'), not {context!r}")
     portable = os.environ.get("PROCFLOW_PORTABLE", "") not in ("", "0")
     method: str = context.get_start_method()
     eager = processes <= cpu_count()
@@ -353,7 +356,7 @@ def _check_allowance(maxtasksperchild: object) -> None:
 
 
 def _check_chunksize(chunksize: int | None) -> None:
-    if chunksize is not None and chunksize < 1:
+    if chunksize is not None and index(chunksize) < 1:
         raise ValueError(f"Chunksize must be 1+, not {chunksize}")
 
 

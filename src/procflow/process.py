@@ -66,7 +66,7 @@ class Process(_stdlib.BaseProcess):
         daemon: bool | None = None,
     ) -> None:
         if group is not None:
-            raise _state_error("group must be None: there are no groups of processes yet")
+            raise _state_error("group must be None, as there are no groups of processes. Is it the target=?")
         super().__init__(None, target, name, args, {} if kwargs is None else kwargs, daemon=daemon)
 
     @staticmethod
@@ -178,6 +178,8 @@ class Process(_stdlib.BaseProcess):
         super().__setattr__(name, value)
 
     def _check_open(self) -> None:
+        if "_closed" not in vars(self):
+            raise _state_error(f"the __init__() of {type(self).__qualname__} has to call super().__init__() first")
         if self._closed:
             raise ValueError("process object is closed")
 

@@ -101,6 +101,8 @@ def test_a_chunksize_below_one_is_refused(pool: procflow.Pool) -> None:
     for method in (pool.map, pool.imap, pool.imap_unordered, pool.map_async):
         with pytest.raises(ValueError, match="Chunksize must be 1"):
             method(f.double, [1], 0)
+        with pytest.raises(TypeError, match="float"):
+            method(f.double, [1], 1.5)
 
 
 def test_an_exception_that_is_returned_is_a_value(pool: procflow.Pool) -> None:

@@ -27,6 +27,13 @@ class Doubler(Process):
         self.answer.send(self.number * 2)
 
 
+class Forgetful(Process):
+    """A subclass that does not call the constructor of its base."""
+
+    def __init__(self) -> None:
+        self.number = 1
+
+
 def nothing() -> None:
     pass
 

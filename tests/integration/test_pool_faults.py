@@ -7,6 +7,7 @@ import multiprocessing
 import os
 import threading
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -166,6 +167,20 @@ def test_initargs_that_cannot_be_sent_are_an_error_of_the_pool_that_names_them(c
     ]:
         with pytest.raises(procflow.PicklingError, match=rf"^initargs\[1\] of the pool.*{what}"):
             ctx.Pool(2, targets.double, (0, given))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"processes": "2"}, "'str' object"),
+        ({"processes": 2.0}, "'float' object"),
+        ({"context": "spawn"}, r"get_context\('spawn'\)"),
+        ({"initializer": 3}, "callable"),
+    ],
+)
+def test_an_argument_of_the_wrong_type_is_refused_by_the_pool(arguments: dict[str, Any], message: str) -> None:
+    with pytest.raises(TypeError, match=message):
+        procflow.Pool(**arguments)
 
 
 def test_initargs_that_no_longer_pickle_are_told_of_by_the_tasks_that_need_a_new_worker() -> None:

@@ -310,6 +310,11 @@ def test_a_use_that_does_not_fit_the_state_is_a_clear_error(ctx: Any) -> None:
         ctx.Process(group=1)
 
 
+def test_a_subclass_that_forgets_the_constructor_is_told_so() -> None:
+    with pytest.raises(ProcessStateError, match=r"Forgetful has to call super\(\)"):
+        targets.Forgetful().start()
+
+
 def test_another_process_can_not_use_it() -> None:
     process = Process(target=targets.nothing)
     pid = os.fork()
