@@ -79,7 +79,9 @@ docs-serve:
 
 bench:
 	$(INSTALL) bench
-	@set -e; for file in benchmarks/[a-z]*.py; do echo; echo "$$ python $$file"; $(RUN) "$$file"; done
+	@set -e; for file in benchmarks/[a-z]*.py; do echo; echo "$$ python $$file"; \
+	    $(RUN) "$$file" --json "docs/benchmarks/data/$$(basename "$$file" .py).json"; done
+	@$(RUN) benchmarks/_render.py
 
 build:
 	$(INSTALL) build

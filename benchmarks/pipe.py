@@ -1,32 +1,18 @@
-"""How fast is procflow.Pipe next to multiprocessing.Pipe? Ping-pong of a small object, and 64 MiB one way.
+"""How fast is a Pipe: ping-pong of a small object with another process, and 64 MiB one way?
 
-    python benchmarks/pipe.py [--rounds N] [--json FILE]
-
-Both are run in turn, round by round, in processes made by fork from the same parent, so that what else the machine does
-meets both alike. The medians are printed, and the ratio procflow : multiprocessing (below 1: procflow is faster).
+The other process is a fork of the one that measures. "One thread" is the cost of the code alone, without a wake-up.
 """
 
 from __future__ import annotations
 
-import argparse
-import json
 import os
-import platform
-import statistics
 import time
 from collections.abc import Callable
-from multiprocessing import Pipe as stdlib_pipe
-from typing import Any
 
-import numpy
+from _hosts import Question, run
+from _peers import Peer
 
-from procflow.connection import Pipe as procflow_pipe
-
-PINGS = 2000
 SMALL = {"task": 7, "name": "ping", "values": [1, 2.5, None]}
-BIG = 64 * 2**20
-
-Case = Callable[[Callable[..., Any]], float]
 
 
 def with_child(child: Callable[[], None], parent: Callable[[], float]) -> float:
@@ -42,100 +28,85 @@ def with_child(child: Callable[[], None], parent: Callable[[], float]) -> float:
         os.waitpid(pid, 0)
 
 
-def ping_pong(make: Callable[..., Any]) -> float:
-    """Return the seconds of one round trip of a small object."""
-    near, far = make()
+def ping_pong(peer: Peer, count: int) -> float:
+    near, far = peer.pipe()
 
     def echo() -> None:
-        for _ in range(PINGS):
+        for _ in range(count):
             far.send(far.recv())
 
     def ping() -> float:
         far.close()
         begin = time.perf_counter()
-        for _ in range(PINGS):
+        for _ in range(count):
             near.send(SMALL)
             near.recv()
-        return (time.perf_counter() - begin) / PINGS
+        return (time.perf_counter() - begin) / count
 
     with near, far:
         return with_child(echo, ping)
 
 
-def one_thread(make: Callable[..., Any]) -> float:
-    """Return the seconds of a send and its recv in one thread: the cost of the code, without a wake-up."""
-    reader, writer = make(False)
+def one_thread(peer: Peer, count: int) -> float:
+    reader, writer = peer.pipe(False)
     with reader, writer:
         begin = time.perf_counter()
-        for _ in range(PINGS):
+        for _ in range(count):
             writer.send(SMALL)
             reader.recv()
-        return (time.perf_counter() - begin) / PINGS
+        return (time.perf_counter() - begin) / count
 
 
-def one_way(payload: Any, *, duplex: bool, as_bytes: bool) -> Case:
-    """Return a case: the seconds until 64 MiB have arrived in the parent."""
+def one_way(peer: Peer, count: int, kind: str, duplex: bool) -> float:
+    """Return the seconds until `count` MiB have arrived in the parent."""
+    size = count * 2**20
+    reader, writer = peer.pipe(duplex)
+    start, started = os.pipe()
+    if kind == "array":
+        import numpy
 
-    def case(make: Callable[..., Any]) -> float:
-        reader, writer = make(duplex)
-        start, started = os.pipe()
+        payload = numpy.ones(size // 8)
+        send, receive = writer.send, reader.recv
+    else:
+        payload = b"x" * size
+        send, receive = writer.send_bytes, reader.recv_bytes
 
-        def send() -> None:
-            os.read(start, 1)
-            (writer.send_bytes if as_bytes else writer.send)(payload)
+    def give() -> None:
+        os.read(start, 1)
+        send(payload)
 
-        def receive() -> float:
-            writer.close()
-            begin = time.perf_counter()
-            os.write(started, b"1")
-            got = reader.recv_bytes() if as_bytes else reader.recv()
-            seconds = time.perf_counter() - begin
-            assert len(got) in (BIG, BIG // 8)
-            return seconds
+    def take() -> float:
+        writer.close()
+        begin = time.perf_counter()
+        os.write(started, b"1")
+        got = receive()
+        seconds = time.perf_counter() - begin
+        assert len(got) == len(payload)
+        return seconds
 
-        try:
-            with reader, writer:
-                return with_child(send, receive)
-        finally:
-            os.close(start)
-            os.close(started)
-
-    return case
-
-
-CASES: dict[str, Case] = {
-    "ping-pong, small object": ping_pong,
-    "send and recv in one thread": one_thread,
-    "64 MiB send_bytes, duplex": one_way(bytes(BIG), duplex=True, as_bytes=True),
-    "64 MiB send_bytes, one-way": one_way(bytes(BIG), duplex=False, as_bytes=True),
-    "64 MiB numpy array, duplex": one_way(numpy.zeros(BIG // 8), duplex=True, as_bytes=False),
-    "64 MiB numpy array, one-way": one_way(numpy.zeros(BIG // 8), duplex=False, as_bytes=False),
-}
+    try:
+        with reader, writer:
+            return with_child(give, take)
+    finally:
+        os.close(start)
+        os.close(started)
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rounds", type=int, default=9)
-    parser.add_argument("--json", metavar="FILE")
-    options = parser.parse_args()
-
-    results: dict[str, dict[str, float]] = {}
-    print(f"{'median':32}{'procflow':>14}{'multiprocessing':>18}{'ratio':>8}")
-    for name, case in CASES.items():
-        times: dict[str, list[float]] = {"procflow": [], "multiprocessing": []}
-        for _ in range(options.rounds):
-            for library, make in (("procflow", procflow_pipe), ("multiprocessing", stdlib_pipe)):
-                times[library].append(case(make))
-        medians = {library: statistics.median(seconds) for library, seconds in times.items()}
-        ratio = medians["procflow"] / medians["multiprocessing"]
-        results[name] = {**{f"{library}_us": value * 1e6 for library, value in medians.items()}, "ratio": ratio}
-        ours, theirs = (f"{medians[library] * 1e6:.1f} us" for library in times)
-        print(f"{name:32}{ours:>14}{theirs:>18}{ratio:>8.2f}")
-    if options.json:
-        facts = {"python": platform.python_version(), "system": platform.platform(), "cpus": os.cpu_count()}
-        with open(options.json, "w", encoding="utf-8") as file:
-            json.dump({**facts, "rounds": options.rounds, "results": results}, file, indent=2)
-
+QUESTIONS = [
+    Question("ping-pong of a small object, per round trip", ping_pong, 2000, needs="pipe"),
+    Question("send and recv in one thread", one_thread, 2000, needs="pipe"),
+    *(
+        Question(
+            f"64 MiB {kind} one way, {'duplex' if duplex else 'one-way'} pipe",
+            one_way,
+            64,
+            needs="pipe",
+            settings={"kind": kind, "duplex": duplex},
+        )
+        for kind in ("array", "bytes")
+        for duplex in (True, False)
+    ),
+]
 
 if __name__ == "__main__":
-    main()
+    run(QUESTIONS)
