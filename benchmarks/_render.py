@@ -21,6 +21,7 @@ from _side_by_side import in_unit, times_worse
 
 PAGES = Path(__file__).parents[1] / "docs" / "benchmarks"
 BEGIN, END = "<!-- overview: made by benchmarks/_render.py -->\n", "<!-- end of the overview -->\n"
+LOADS = {"load_before": "before, which is what others did", "load": "at the end"}
 # Both readable on white and on near-black.
 OURS, OTHERS, TEXT = "#5c6bc0", "#90a4ae", "#808890"
 mpl.rcParams.update({"svg.hashsalt": "procflow", "svg.fonttype": "none", "font.size": 9})
@@ -40,9 +41,10 @@ def plot(result: dict[str, Any], file: Path) -> None:
         axes.barh(place, ratios[name], color=OURS if place == 0 else OTHERS, height=0.66)
         if ends:
             axes.plot([ends[0], ends[-1]], [place, place], color=TEXT, linewidth=1)
-        axes.text(max([ratios[name], *ends[-1:]]), place, f"  {_ratio(ratios[name])}", va="center")
+        axes.text(max([ratios[name], *ends[-1:]]), place, f"  {_ratio(ratios[name])} ", va="center")
     if max(ratios.values()) > 12:
         axes.set_xscale("log")
+        axes.xaxis.set_major_formatter("{x:g}")
         axes.set_xlim(left=min(0.5, min(ratios.values()) / 2))
     axes.axvline(1, color=OURS, linewidth=0.8, linestyle=":")
     axes.margins(x=0.12)
@@ -88,20 +90,20 @@ def page(name: str, data: dict[str, Any]) -> str:
             continue
         plot(result, PAGES / f"{name}-{number}.svg")
         text += f"![How many times worse each is]({name}-{number}.svg)\n\n{table(result)}"
-    load = ", ".join(f"{value:.1f}" for value in machine["load"])
+    load = [f"{machine[key][0]:.1f} {when}" for key, when in LOADS.items() if key in machine]
     versions = ", ".join(f"{package} {version}" for package, version in machine["versions"].items())
     text += "\n## On what, and how\n\n"
     text += f"- {machine['processor']}, {machine['cpus']} CPUs, {machine['platform']}\n"
     text += f"- Python {machine['python'].split()[0]}; {versions}\n"
-    text += f"- load average over 1, 5 and 15 minutes, at the end: {load}\n\n"
+    text += f"- load average over a minute: {', '.join(load)}\n\n"
     text += f"```sh\n{machine['command']}\n```\n"
     return text
 
 
 def overview(pages: dict[str, dict[str, Any]]) -> str:
-    """One line for each question: procflow, and how the standard library's pools and the best other peer compare."""
+    """One line for each question: procflow, and how the standard library's pools and the best peer compare."""
     lines = [
-        "| question | procflow | multiprocessing.Pool | ProcessPoolExecutor | best of all others |",
+        "| question | procflow | multiprocessing.Pool | ProcessPoolExecutor | best peer |",
         "| --- | --: | --: | --: | --: |",
     ]
     for name, data in pages.items():

@@ -18,13 +18,17 @@ from collections.abc import Callable
 from importlib import metadata
 from pathlib import Path
 
+import procflow
+
 Measure = Callable[[], float]  # seconds of one unit of work, or whatever else the question's unit is
 Result = dict[str, object]
 
 # What is looked up for the versions that stand beside the figures.
 DISTRIBUTIONS = [
-    "procflow", "loky", "joblib", "pebble", "mpire", "billiard", "ray", "distributed", "numpy", "pandas"
+    "loky", "joblib", "pebble", "mpire", "billiard", "ray", "distributed", "numpy", "pandas"
 ]  # fmt: skip
+
+LOAD_BEFORE = os.getloadavg()
 
 
 class GaveUpError(Exception):
@@ -116,7 +120,8 @@ def report(results: list[Result], file: str | None) -> None:
         "platform": platform.platform(),
         "processor": _processor(),
         "cpus": os.cpu_count(),
-        "load": os.getloadavg(),  # at the end: it holds what the benchmark itself did
+        "load_before": LOAD_BEFORE,  # what others did
+        "load": os.getloadavg(),  # and with what the benchmark itself did
         "command": " ".join(["python", f"benchmarks/{Path(sys.argv[0]).name}", *_without_json(sys.argv[1:])]),
         "versions": _versions(),
     }
@@ -143,7 +148,7 @@ def _without_json(words: list[str]) -> list[str]:
 
 
 def _versions() -> dict[str, str]:
-    found = {}
+    found = {"procflow": procflow.__version__}
     for name in DISTRIBUTIONS:
         try:
             found[name] = metadata.version(name)

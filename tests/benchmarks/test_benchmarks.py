@@ -32,6 +32,7 @@ def run(file: Path, figures: Path, *more: str) -> dict[str, Any]:
     return found
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("file", FILES, ids=[file.stem for file in FILES])
 def test_a_benchmark_gives_a_figure_for_each_peer_that_is_there(file: Path, tmp_path: Path) -> None:
     found = run(file, tmp_path / "figures.json", "--peers", ALWAYS_THERE)
