@@ -40,6 +40,7 @@ class Peer:
 
     @cached_property
     def pool(self) -> Any:
+        """Opened by the first that asks; who measures with threads asks before they start."""
         return self.open()
 
     def call(self, fn: Function, item: Any) -> Any:

@@ -16,6 +16,7 @@ from _peers import Peer
 
 
 def latencies(peer: Peer, count: int) -> list[float]:
+    _ = peer.pool  # else each thread might open one: since Python 3.12 cached_property takes no lock
     taken: list[float] = []
     calling = threading.Event()
     calling.set()
