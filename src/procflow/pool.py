@@ -217,7 +217,7 @@ class Pool:
             Exception: From `next`: what the task raised; the iteration can go on. What the input raised comes after the
                 results of the items before it.
         """
-        return self._stream(func, iterable, chunksize, buffersize, ordered=True)
+        return self._stream(func, MAP, iterable, chunksize, buffersize, ordered=True)
 
     def imap_unordered(
         self,
@@ -228,12 +228,13 @@ class Pool:
         buffersize: int | None = None,
     ) -> ResultIterator[R]:
         """Like `imap`, failures included, but yield each result as soon as it is there."""
-        return self._stream(func, iterable, chunksize, buffersize, ordered=False)
+        return self._stream(func, MAP, iterable, chunksize, buffersize, ordered=False)
 
     def _stream(
         self,
-        func: Callable[[T], R],
-        iterable: Iterable[T],
+        func: Callable[..., R],
+        kind: int,
+        iterable: Iterable[Any],
         chunksize: int | None,
         buffersize: int | None,
         *,
@@ -246,7 +247,7 @@ class Pool:
         iterator = None if type(iterable) in (list, tuple, range) else iter(iterable)
 
         def make(job: Job) -> StreamJob:
-            return StreamJob(job, func, MAP, core, buffersize, ordered)
+            return StreamJob(job, func, kind, core, buffersize, ordered)
 
         job = core.open_stream(make, chunksize)
         if iterator is None:

@@ -231,6 +231,14 @@ class Dispatcher:
         job.refill()  # stops the feeder, or does nothing
         self._lead.later(lambda: self.abandon(job))
 
+    def close_later(self) -> None:
+        """The pool was dropped, and what it has accepted is still wanted: for a finalizer, so without a lock."""
+        self._lead.later(self.close)
+
+    def hurry(self) -> None:
+        """Nobody may wait for what comes, but somebody wants to be called at once when it comes."""
+        self._lead.hurry()
+
     def terminate_later(self) -> None:
         """The pool was dropped: for a finalizer, so without a lock."""
         self._lead.later(self.terminate)

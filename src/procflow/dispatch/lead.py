@@ -256,6 +256,10 @@ class Lead:
             self._hand_over()
         self._callbacks.run()
 
+    def hurry(self) -> None:
+        """Somebody wants to be called rather than to wait: the background thread looks now, not at its next tick."""
+        self._background.kick()
+
     def later(self, act: Callable[[], None]) -> None:
         """Have the background thread do this soon. Takes no lock: the garbage collector runs finalizers in any thread,
         at any moment, also in one that holds the guard.

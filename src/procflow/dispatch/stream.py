@@ -203,6 +203,11 @@ class ResultIterator(_Base["T_co"]):
             raise error
         raise StopIteration
 
+    @property
+    def ended(self) -> bool:
+        """Whether all of its tasks are done with. Results may still be there to be taken."""
+        return self._job.ended
+
     def close(self) -> None:
         """End the stream: no more input is read, and what has not begun is not run."""
         if not self._job.abandoned:
