@@ -101,6 +101,7 @@ if TYPE_CHECKING:
     from procflow.cpu import cpu_count as cpu_count
     from procflow.dispatch.future import Future as Future
     from procflow.errors import CancelledError as CancelledError
+    from procflow.errors import ExecutorClosed as ExecutorClosed
     from procflow.errors import InitializerError as InitializerError
     from procflow.errors import PeerReset as PeerReset
     from procflow.errors import PicklingError as PicklingError
@@ -114,6 +115,7 @@ if TYPE_CHECKING:
     from procflow.errors import TruncatedMessage as TruncatedMessage
     from procflow.errors import UnpicklingError as UnpicklingError
     from procflow.errors import WorkerDied as WorkerDied
+    from procflow.executor import PoolExecutor as PoolExecutor
     from procflow.pool import Pool as Pool
     from procflow.process import Process as Process
 
@@ -131,6 +133,7 @@ _HOME = {
     "cpu_count": "cpu",
     "Future": "dispatch.future",
     "CancelledError": "errors",
+    "ExecutorClosed": "errors",
     "InitializerError": "errors",
     "PeerReset": "errors",
     "PicklingError": "errors",
@@ -145,6 +148,7 @@ _HOME = {
     "UnpicklingError": "errors",
     "WorkerDied": "errors",
     "Pool": "pool",
+    "PoolExecutor": "executor",
     "Process": "process",
 }
 

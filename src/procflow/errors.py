@@ -15,6 +15,7 @@ import signal
 
 __all__ = [
     "CancelledError",
+    "ExecutorClosed",
     "InitializerError",
     "PeerReset",
     "PicklingError",
@@ -46,6 +47,10 @@ class CancelledError(ProcflowError, concurrent.futures.CancelledError):
 
 class PoolClosed(ProcflowError, ValueError):
     """The pool takes no more work: it was closed or terminated, or it belongs to another process."""
+
+
+class ExecutorClosed(PoolClosed, RuntimeError):
+    """The executor takes no more work: it was shut down, or it belongs to another process."""
 
 
 class ProcessStateError(ProcflowError, AssertionError):
