@@ -40,10 +40,11 @@ test:
 	$(INSTALL) test
 	@$(RUN) -m pytest $(PYTEST_ARGS)
 
-# The interpreter's own tests of multiprocessing, on procflow.
+# The interpreter's own tests of multiprocessing and of ProcessPoolExecutor, on procflow.
 yardstick:
 	$(INSTALL) test
 	@$(RUN) tests/yardstick/run_stdlib_tests.py all
+	@$(RUN) tests/yardstick/run_executor_tests.py all
 
 coverage:
 	$(INSTALL) test

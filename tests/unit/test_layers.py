@@ -17,7 +17,7 @@ SOURCE = Path(procflow.__file__).parent
 
 # From the top down. A module imports from its own layer and those below it. Within a layer: see SIBLINGS.
 LAYERS = [
-    {"__init__"},
+    {"__init__", "joblib"},
     {"pool", "executor", "process", "connection", "supervisor", "context"},
     {"dispatch"},
     {"engines"},
@@ -25,6 +25,7 @@ LAYERS = [
     {"worker"},
     {"wire"},
     {"start"},
+    {"broken"},
     {"errors", "cpu"},
 ]
 
@@ -33,11 +34,13 @@ SIBLINGS = {
     ("context", "process"),
     ("context", "pool"),
     ("context", "connection"),
+    ("executor", "pool"),
 }
 
 # Imports that point up. Each has its reason, and is made in a function, so that no module needs the other to be loaded.
 EXCEPTIONS = {
     ("procflow.pool", "procflow.context"): "Pool() without a context takes the default one, which is a Context",
+    ("procflow.executor", "procflow.context"): "PoolExecutor() without a context takes the default one",
     ("procflow.process", "procflow.context"): "Process() without a context takes the default start method",
 }
 
