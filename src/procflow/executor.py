@@ -323,6 +323,11 @@ class PoolExecutor(concurrent.futures.Executor):
         if wait:
             self._pool.join()
 
+    def kill_workers(self) -> None:
+        """End the workers now, whatever they do, and accept no more work. What is not done fails with PoolClosed."""
+        self._pool.terminate()
+        self._pool.join()
+
     def _refusal(self, refusal: PoolClosed) -> ExecutorClosed:
         if self._pool.dispatcher.foreign:
             return ExecutorClosed(f"cannot schedule new futures: {refusal}")

@@ -19,13 +19,13 @@ SOURCE = Path(procflow.__file__).parent
 LAYERS = [
     {"__init__", "joblib"},
     {"pool", "executor", "process", "connection", "supervisor", "context"},
-    {"dispatch"},
+    {"dispatch", "observe"},
     {"engines"},
     {"scheduling"},
     {"worker"},
     {"wire"},
     {"start"},
-    {"broken"},
+    {"broken", "shared_arrays"},
     {"errors", "cpu"},
 ]
 

@@ -1,0 +1,1 @@
+# What procflow uses of joblib, which has no types of its own.
