@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
     from procflow.dispatch.jobs import MapFuture
     from procflow.engines.base import Engine
+    from procflow.observe.progress import Progress
     from procflow.scheduling.scheduler import Job
 
     P = ParamSpec("P")
@@ -124,7 +125,14 @@ class Pool:
 
     # -- maps ---------------------------------------------------------------------------------------------------------
 
-    def map(self, func: Callable[[T], R], iterable: Iterable[T], chunksize: int | None = None) -> list[R]:
+    def map(
+        self,
+        func: Callable[[T], R],
+        iterable: Iterable[T],
+        chunksize: int | None = None,
+        *,
+        progress: Progress = None,
+    ) -> list[R]:
         """Call `func` on each item and return the results in input order, as `list(map(func, iterable))`.
 
         Args:
@@ -132,13 +140,14 @@ class Pool:
             iterable: Read whole before the first call.
             chunksize: Items that travel, and fail, together: after a failure the rest of its chunk is not run. By
                 default the pool chooses how many travel together from the time they take, and each fails alone.
+            progress: True for a bar (tqdm's, in a notebook or terminal), "rich", "text" (needs nothing installed), or a
+                callable that gets a `Report` now and then; called in the thread that waits.
 
         Raises:
             Exception: What the lowest failing item raised, once every item is done with; the worker's traceback is its
                 cause.
         """
-        mapped: Future[list[R]] = self._map(func, MAP, iterable, chunksize)
-        return mapped.result()
+        return self._mapped(func, MAP, iterable, chunksize, progress)
 
     def map_async(
         self,
@@ -152,11 +161,15 @@ class Pool:
         return self._map(func, MAP, iterable, chunksize, callback, error_callback)
 
     def starmap(
-        self, func: Callable[..., R], iterable: Iterable[Iterable[Any]], chunksize: int | None = None
+        self,
+        func: Callable[..., R],
+        iterable: Iterable[Iterable[Any]],
+        chunksize: int | None = None,
+        *,
+        progress: Progress = None,
     ) -> list[R]:
         """Like `map`, with each item unpacked: `func(*item)`."""
-        mapped: Future[list[R]] = self._map(func, STAR, iterable, chunksize)
-        return mapped.result()
+        return self._mapped(func, STAR, iterable, chunksize, progress)
 
     def starmap_async(
         self,
@@ -168,6 +181,25 @@ class Pool:
     ) -> Future[list[R]]:
         """Like `starmap`, but return a Future of the list at once."""
         return self._map(func, STAR, iterable, chunksize, callback, error_callback)
+
+    def _mapped(
+        self,
+        func: Callable[..., R],
+        kind: int,
+        iterable: Iterable[Any],
+        chunksize: int | None,
+        progress: Progress,
+    ) -> list[R]:
+        if progress is None or progress is False:
+            mapped: Future[list[R]] = self._map(func, kind, iterable, chunksize)
+            return mapped.result()
+        from procflow.observe.progress import follow, open_display
+
+        inputs: Sequence[Any] = iterable if type(iterable) in (tuple, range) else list(iterable)  # type: ignore[assignment]
+        show = open_display(progress, len(inputs))
+        watched: Future[list[R]] = self._map(func, kind, inputs, chunksize)
+        follow(watched, len(inputs), show)
+        return watched.result()
 
     def _map(
         self,
@@ -197,6 +229,7 @@ class Pool:
         chunksize: int | None = None,
         *,
         buffersize: int | None = None,
+        progress: Progress = None,
     ) -> ResultIterator[R]:
         """Call `func` on each item and yield the results in input order, while the input is still being read.
 
@@ -212,12 +245,13 @@ class Pool:
                 them whose results had not come back, as a rule for all.
             buffersize: How many items may be read whose results were not taken yet; by default as many as keep the
                 workers busy.
+            progress: As in `map`. It counts the results that were taken.
 
         Raises:
             Exception: From `next`: what the task raised; the iteration can go on. What the input raised comes after the
                 results of the items before it.
         """
-        return self._stream(func, MAP, iterable, chunksize, buffersize, ordered=True)
+        return self._shown(func, iterable, chunksize, buffersize, progress, ordered=True)
 
     def imap_unordered(
         self,
@@ -226,9 +260,29 @@ class Pool:
         chunksize: int | None = None,
         *,
         buffersize: int | None = None,
+        progress: Progress = None,
     ) -> ResultIterator[R]:
         """Like `imap`, failures included, but yield each result as soon as it is there."""
-        return self._stream(func, MAP, iterable, chunksize, buffersize, ordered=False)
+        return self._shown(func, iterable, chunksize, buffersize, progress, ordered=False)
+
+    def _shown(
+        self,
+        func: Callable[[T], R],
+        iterable: Iterable[T],
+        chunksize: int | None,
+        buffersize: int | None,
+        progress: Progress,
+        *,
+        ordered: bool,
+    ) -> ResultIterator[R]:
+        if progress is None or progress is False:
+            return self._stream(func, MAP, iterable, chunksize, buffersize, ordered=ordered)
+        from procflow.observe.progress import Counter, length_of, open_display
+
+        show = open_display(progress, length_of(iterable))
+        results: ResultIterator[R] = self._stream(func, MAP, iterable, chunksize, buffersize, ordered=ordered)
+        results.counter = Counter(length_of(iterable), show)
+        return results
 
     def _stream(
         self,

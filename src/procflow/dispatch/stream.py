@@ -24,13 +24,20 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
     from types import GenericAlias
-    from typing import Generic, TypeVar
+    from typing import Generic, Protocol, TypeVar
 
     from procflow.dispatch.dispatcher import Dispatcher
     from procflow.dispatch.lead import Waiter
     from procflow.scheduling.scheduler import Job
 
     T_co = TypeVar("T_co", covariant=True)
+
+    class Counting(Protocol):
+        """Counts results; see `observe/progress.py`."""
+
+        def count(self) -> None: ...
+
+        def end(self) -> None: ...
 
     class _Base(Generic[T_co]):
         pass
@@ -159,6 +166,7 @@ class ResultIterator(_Base["T_co"]):
         self._job = job
         self._dispatcher = dispatcher
         self._values: deque[object] = deque()  # decoded, not yet given out
+        self.counter: Counting | None = None  # is told of what is given out
 
     def __iter__(self) -> Iterator[T_co]:
         return self
@@ -171,6 +179,11 @@ class ResultIterator(_Base["T_co"]):
             TimeoutError: None came in time; the stream goes on.
             Exception: What this item's task raised; the next call goes on with the next item.
         """
+        if self.counter is not None:
+            return self._counted(self.counter, timeout)
+        return self._next(timeout)
+
+    def _next(self, timeout: float | None) -> T_co:
         values = self._values
         if values:
             return values.popleft()  # type: ignore[return-value]
@@ -196,6 +209,19 @@ class ResultIterator(_Base["T_co"]):
 
     __next__ = next
 
+    def _counted(self, counter: Counting, timeout: float | None) -> T_co:
+        try:
+            result = self._next(timeout)
+        except (StopIteration, TimeoutError) as error:
+            if isinstance(error, StopIteration):
+                counter.end()
+            raise
+        except Exception:
+            counter.count()
+            raise
+        counter.count()
+        return result
+
     def _end(self) -> T_co:
         error, self._job.error = self._job.error, None
         self.close()
@@ -210,6 +236,8 @@ class ResultIterator(_Base["T_co"]):
 
     def close(self) -> None:
         """End the stream: no more input is read, and what has not begun is not run."""
+        if self.counter is not None:
+            self.counter.end()
         if not self._job.abandoned:
             self._job.abandoned = True
             self._dispatcher.abandon(self._job)

@@ -1,0 +1,1 @@
+# What procflow uses of tqdm.
