@@ -19,6 +19,7 @@ __all__ = [
     "InitializerError",
     "PeerReset",
     "PicklingError",
+    "PoolBusy",
     "PoolClosed",
     "ProcessStateError",
     "ProcflowError",
@@ -51,6 +52,16 @@ class PoolClosed(ProcflowError, ValueError):
 
 class ExecutorClosed(PoolClosed, RuntimeError):
     """The executor takes no more work: it was shut down, or it belongs to another process."""
+
+
+class PoolBusy(ProcflowError, RuntimeError):
+    """A signal handler or a finalizer used a pool that its own thread was at work in; nothing was done."""
+
+    def __str__(self) -> str:
+        return (
+            "this signal handler or finalizer has interrupted the pool that it uses, and its thread, amid a step. "
+            "Set a flag or an event there, and use the pool where the program goes on; terminate() works anywhere."
+        )
 
 
 class ProcessStateError(ProcflowError, AssertionError):

@@ -26,7 +26,7 @@ class Background:
     def __init__(self, lead: Lead) -> None:
         self._lead = lead
         self._thread: threading.Thread | None = None
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # a signal handler may use the pool while its thread is in here
         self._signal = threading.Lock()  # released to wake the thread
         self._signal.acquire()
         self._stopped = False
@@ -40,7 +40,10 @@ class Background:
                 return
             if self._has_thread():
                 self.parked = False
-                self.kick()
+                try:  # nothing comes between this line and the one above: a call of `kick` could be interrupted
+                    self._signal.release()
+                except RuntimeError:
+                    pass
 
     def start(self) -> None:
         """Make the thread, parked. It is there before a finalizer needs it, which could not make one."""
@@ -50,11 +53,12 @@ class Background:
     def _has_thread(self) -> bool:
         if self._thread is None and not self._stopped:
             thread = threading.Thread(target=self._run, name="procflow-background", daemon=True)
+            self._thread = thread  # first: what interrupts `start` does not keep the thread from running
             try:
                 thread.start()
             except RuntimeError:  # the system has no thread for us now; the next unpark tries again
+                self._thread = None
                 return False
-            self._thread = thread
         return True
 
     def kick(self) -> None:
@@ -73,8 +77,9 @@ class Background:
     def stop(self) -> None:
         """End the thread, and wait for it unless it is the caller."""
         self.end()
-        if self._thread is not None and self._thread is not threading.current_thread():
-            self._thread.join()
+        thread = self._thread
+        if thread is not None and thread is not threading.current_thread() and thread.ident is not None:
+            thread.join()
 
     def _run(self) -> None:
         self.ident = threading.get_ident()

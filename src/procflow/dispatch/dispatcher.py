@@ -16,13 +16,21 @@ from time import monotonic
 
 from procflow.dispatch.callbacks import Callbacks
 from procflow.dispatch.future import Future
-from procflow.dispatch.guard import Guard
+from procflow.dispatch.guard import Guard, step
 from procflow.dispatch.jobs import CallsJob, MapFuture, MapJob
 from procflow.dispatch.lead import Lead
 from procflow.dispatch.outcome import Failure
 from procflow.dispatch.stream import StreamJob
 from procflow.engines.base import RAISED
-from procflow.errors import CancelledError, InitializerError, PicklingError, PoolClosed, WorkerDied, describe_exit
+from procflow.errors import (
+    CancelledError,
+    InitializerError,
+    PicklingError,
+    PoolBusy,
+    PoolClosed,
+    WorkerDied,
+    describe_exit,
+)
 from procflow.scheduling.scheduler import Scheduler
 from procflow.wire.pickling import not_picklable
 from procflow.wire.shown import shown
@@ -51,6 +59,8 @@ class Dispatcher:
         self._engine = engine
         self._scheduler = Scheduler(processes, maxtasksperchild, engine.window, engine.most)
         self._guard = Guard()
+        self._guard.torn = False
+        self._taking_in = False  # the leader has reports in its hands
         self._callbacks = Callbacks()
         self._lead = Lead(self, self._guard, self._callbacks)
         self.inline = engine.inline
@@ -66,11 +76,18 @@ class Dispatcher:
         # A call may wait for what another one does: if they share a packet, it must be possible to cut that short.
         job = self._scheduler.add_job(next(self._numbers), most=engine.most if engine.cuts else 1)
         self._calls = self._jobs[job.id] = CallsJob(job)
-        with self._guard:
-            self._scheduler.open()
-        self._perform()
-        if not self.inline:
-            self._lead.start()  # after the workers: a fork without threads is the safer one
+        try:
+            with self._guard:
+                self._scheduler.open()
+            self._perform()
+            if not self.inline:
+                self._lead.start()  # after the workers: a fork without threads is the safer one
+        except BaseException:  # Ctrl-C: nobody will have this object, so nobody could end what was started
+            self._closed = self._lead.finished = True
+            self._lead.stop()
+            engine.terminate()
+            engine.close()
+            raise
 
     # -- accepting work -----------------------------------------------------------------------------------------------
 
@@ -96,7 +113,7 @@ class Dispatcher:
             future = Future(self, calls, 0)
         state = calls.state
         try:
-            with self._guard.lock:
+            with self._guard:
                 late = self._closed
                 if not late:
                     index = future.index = state.added
@@ -104,7 +121,7 @@ class Dispatcher:
                     self._scheduler.add_items(state, 1)
             self._perform()
         except BaseException:
-            self._guard.torn = True
+            self.tear()
             raise
         if late:  # another thread, or the pickling itself, has closed the pool since
             raise self._refusal()
@@ -115,6 +132,7 @@ class Dispatcher:
         """Return a future that `submit` will fill, so that callbacks can be set on it first."""
         return Future(self, self._calls, 0)
 
+    @step
     def submit_map(
         self,
         function: Callable[..., Any],
@@ -141,6 +159,7 @@ class Dispatcher:
         self._lead.watch()
         return future
 
+    @step
     def open_stream(self, make: Callable[[Job], StreamJob], chunksize: int | None) -> StreamJob:
         """Accept a stream; its items come by `sync`."""
         self.check_open()
@@ -161,6 +180,23 @@ class Dispatcher:
             self._lead.run_dropped()  # there is no background thread to do it
         if self._closed or self.foreign:
             raise self._refusal()
+        if self._amid:
+            raise PoolBusy
+
+    @property
+    def _amid(self) -> bool:
+        """Whether the caller has interrupted this very thread amid a step: as a signal handler, or a finalizer."""
+        return self._guard.held_here or (self._taking_in and self._lead.leads_here)
+
+    def tear(self) -> None:
+        """A step was interrupted: nothing can be trusted any more, so the pool is terminated."""
+        self._guard.torn = True
+        self._lead.later(self.terminate)
+
+    def _refuse_fork(self) -> None:
+        """A fork has copies of the locks, perhaps locked, and nobody serves its copy of the pool."""
+        if self.foreign:
+            raise self._refusal()
 
     def _refusal(self) -> PoolClosed:
         if self.foreign:
@@ -177,6 +213,7 @@ class Dispatcher:
             return sys.maxsize
         return self._scheduler.room(job.state, held, job.buffersize)  # two ints: no lock is needed for an estimate
 
+    @step
     def sync(self, job: StreamJob) -> None:
         """Tell the scheduler which items were read since."""
         with self._guard:
@@ -194,6 +231,7 @@ class Dispatcher:
         if job.exhausted and job.read == state.added:
             self._scheduler.close_job(state)
 
+    @step
     def feeding(self, job: StreamJob, reads: bool) -> None:
         """The stream's feeder begins to read, or stops."""
         with self._guard:
@@ -201,8 +239,12 @@ class Dispatcher:
             if reads:
                 self.wake()  # a leader that sleeps learns that it has to look at this input
 
-    def take_part(self, job: StreamJob) -> tuple[int, object] | None:
-        """Take the stream's next part."""
+    @step
+    def take_part(self, job: StreamJob) -> bool:
+        """Make the stream's next part its `part`."""
+        self._refuse_fork()
+        if self._amid:
+            raise PoolBusy
         with self._guard:
             return job.take()
 
@@ -215,8 +257,14 @@ class Dispatcher:
             job.abandoned = True
             self.abandon(job)
 
+    @step
     def abandon(self, job: StreamJob) -> None:
         """The consumer wants no more of the stream."""
+        if self.foreign:
+            return
+        if self._amid:
+            self.abandon_later(job)
+            return
         with self._guard:
             job.exhausted = True
             if job.state.id in self._scheduler.jobs:
@@ -227,6 +275,8 @@ class Dispatcher:
 
     def abandon_later(self, job: StreamJob) -> None:
         """The consumer has dropped the stream: for a finalizer, so without a lock."""
+        if self.foreign:
+            return
         job.exhausted = True
         job.refill()  # stops the feeder, or does nothing
         self._lead.later(lambda: self.abandon(job))
@@ -241,7 +291,8 @@ class Dispatcher:
 
     def terminate_later(self) -> None:
         """The pool was dropped: for a finalizer, so without a lock."""
-        self._lead.later(self.terminate)
+        if not self.foreign:
+            self._lead.later(self.terminate)
 
     def resolve_stream(self, job: StreamJob) -> None:
         """Something came for the stream's consumer."""
@@ -284,8 +335,10 @@ class Dispatcher:
         self.resolve(future)
         self._callbacks.run()
 
+    @step
     def add_callback(self, future: Future[Any], callback: Callable[[], object]) -> None:
         """Have the callback run when the future is done, at once if it is."""
+        self._refuse_fork()
         with self._guard:
             if future.done_callbacks is None:
                 future.done_callbacks = []
@@ -296,6 +349,10 @@ class Dispatcher:
 
     def wait(self, target: Target, timeout: float | None = None) -> bool:
         """Wait until the target is done; False after `timeout` seconds."""
+        if not target.is_done:
+            self._refuse_fork()
+            if self._amid:
+                raise PoolBusy
         return self._lead.wait(target, timeout)
 
     # -- the leader's work --------------------------------------------------------------------------------------------
@@ -316,17 +373,20 @@ class Dispatcher:
         if runs_dry:
             self._engine.hold()
         ready = self._engine.wait(timeout)
+        self._taking_in = True
         try:
             return self._take_in(self._engine.collect(ready), ticks)
         except BaseException:  # Ctrl-C between two steps: what was reported may be lost
             self._guard.torn = True
             raise
+        finally:
+            self._taking_in = False
 
     def _take_in(self, reports: list[Report], ticks: bool) -> bool:
         if not reports and not self._feeding and not ticks:
             return False
         deliveries: list[tuple[Work, int, list[Segment]]] = []
-        with self._guard.lock:
+        with self._guard:
             for report in reports:
                 self._absorb(report, deliveries)
             for job in list(self._feeding):
@@ -339,6 +399,7 @@ class Dispatcher:
                 work.deliver(self, at, items, kind, data)
                 at += items  # noqa: PLW2901 - it goes through the packet
             self._delivered(work)
+        self._taking_in = False
         self._perform()
         return bool(reports)
 
@@ -350,7 +411,7 @@ class Dispatcher:
     def _delivered(self, work: Work, *, finishing: bool = False) -> None:
         """A delivery was made, or (`finishing`) the scheduler said that all are: whichever is last finishes the job."""
         delivery = work.delivery
-        with self._guard.lock:
+        with self._guard:
             if finishing:
                 delivery.finishing = True
             else:
@@ -391,7 +452,7 @@ class Dispatcher:
         """Carry out the scheduler's commands until there are none."""
         scheduler = self._scheduler
         while scheduler.commands or self._put_back:  # a look without the lock: who adds a command comes here after it
-            with self._guard.lock:
+            with self._guard:
                 fresh = scheduler.take()
                 commands, self._put_back = self._put_back + fresh, []
                 for command in fresh:
@@ -453,7 +514,7 @@ class Dispatcher:
         if work is None or packet.state == "sent":
             return
         engine, scheduler = self._engine, self._scheduler
-        with self._guard.lock:
+        with self._guard:
             oldest = min(next(iter(self._jobs), packet.job.id), packet.job.id)
         try:
             encoded = engine.encode(work, packet, oldest)
@@ -462,7 +523,7 @@ class Dispatcher:
         except BaseException as refusal:  # noqa: BLE001 - the user's own reductions: anything may be raised
             self._refuse(work, packet, refusal)
             return
-        with self._guard.lock:
+        with self._guard:
             if scheduler.encoded(packet):
                 if not engine.send(packet, encoded):
                     scheduler.unsent(packet)
@@ -494,14 +555,19 @@ class Dispatcher:
 
     def is_held(self, job: CallsJob | MapJob, index: int) -> bool:
         """Whether a worker holds the item; of a map (-1): any item."""
+        self._refuse_fork()
         state = job.state
         with self._guard:
             if index < 0:
                 return bool(state.waiting < state.added - state.resolved)
             return not any(s[0] == state.id and s[1] <= index < s[2] for s in self._scheduler.ready)
 
+    @step
     def cancel(self, future: Future[Any], job: CallsJob | MapJob, index: int) -> bool:
         """Cancel what a future stands for, if none of it has begun."""
+        self._refuse_fork()
+        if self._amid:
+            raise PoolBusy
         state = job.state
         if index < 0:
             return self._cancel_map(future, state)
@@ -533,9 +599,13 @@ class Dispatcher:
 
     # -- the end ------------------------------------------------------------------------------------------------------
 
+    @step
     def close(self) -> None:
         """Accept no more work; workers go when all is done."""
         if self.foreign:
+            return
+        if self._amid:
+            self._lead.later(self.close)
             return
         streams: list[StreamJob] = []
         with self._guard:
@@ -550,18 +620,49 @@ class Dispatcher:
         self._perform()
         self._lead.watch()
 
+    @step
     def terminate(self) -> None:
         """End all workers now; what is not done fails with PoolClosed."""
         if self.foreign:
             return
+        if self._amid:  # the processes end now; what this thread was at has to be left before the rest is done
+            self._closed = True
+            self._engine.terminate()
+            self.tear()
+            return
         with self._guard:
-            if not self._terminated:
+            if not self._terminated and not self._guard.torn:
                 self._closed = self._terminated = True
                 self._unfinished = self._scheduler.terminate()
                 for job, _, _ in self._unfinished:
                     self._expect(self._jobs[job.id])
                 self.wake()
-        self._end()
+        if self._guard.torn:
+            self._end_torn()
+        else:
+            self._end()
+
+    def _end_torn(self) -> None:
+        """As `_end`, without a look at what the scheduler, the engine's reports and the deliveries say. Repeatable."""
+        with self._guard:
+            if self._ended and not self._jobs and not self._scheduler.workers:
+                return
+            self._closed = self._terminated = True
+            works = list(self._jobs.values())
+            self._scheduler.abandon()
+            self._put_back.clear()
+            self._unfinished.clear()
+            self._feeding.clear()
+        self._engine.terminate()
+        for work in works:
+            work.abort(self, PoolClosed("the pool was terminated, as a signal had interrupted it; the task may have run"))
+            self._jobs.pop(work.id, None)
+        with self._guard:
+            self._scheduler.workers.clear()  # all have ended; `close` of the engine releases what they held
+            self._ended = True
+            self.wake()
+        self._callbacks.run()
+        self._lead.watch()
 
     def _end(self) -> None:
         """What `terminate` has to do but once. If it is interrupted, the next `terminate` goes on with it."""
@@ -577,8 +678,6 @@ class Dispatcher:
             work = self._jobs.get(job_id)
             if work is None:  # another thread is at it
                 continue
-            if self._guard.torn:  # what was expected may never be delivered
-                work.delivery.expected = 0
             self._delivered(work, finishing=True)
             if isinstance(work, StreamJob):
                 if not work.exhausted and work.error is None:
@@ -607,9 +706,12 @@ class Dispatcher:
         """Wait until all workers are gone, and release everything; False after `timeout` seconds."""
         if self.foreign:
             return True
-        if not self.wait(_Released(self._lead), timeout):
+        if self._guard.torn and self._amid:  # terminate() was called here; the processes are gone
+            return True
+        if not self.wait(_Released(self._lead, self), timeout):
             return False
-        self._lead.stop()
+        if self._lead.finished:  # else this thread leads, and releases everything when it is back there
+            self._lead.stop()
         return True
 
     @property
@@ -625,7 +727,7 @@ class Dispatcher:
     @property
     def busy(self) -> bool:
         """Whether something is to come: an answer, or a worker's end."""
-        return self._scheduler.busy
+        return self._scheduler.busy or (self._guard.torn and self._ended)  # torn: there is still `release` to come
 
     @property
     def all_gone(self) -> bool:
@@ -644,12 +746,13 @@ class _Released:
 
     waiters: list[Waiter] | None = None
 
-    def __init__(self, lead: Lead) -> None:
-        self._lead = lead
+    def __init__(self, lead: Lead, core: Dispatcher) -> None:
+        self._lead, self._core = lead, core
+        self._nested = lead.leads_here  # the leader itself asks, from a signal handler
 
     @property
     def is_done(self) -> bool:
-        return self._lead.finished
+        return self._lead.finished or (self._nested and self._core.all_gone)
 
     def digest(self) -> None:
         pass

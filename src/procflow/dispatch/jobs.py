@@ -6,7 +6,8 @@
 
 J1  `items` and `deliver` are called for disjoint ranges, `deliver` once for each item.
 J2  `finish` is called once, after the last `deliver`.
-J3  `deliver` is never called under the pool's lock, and never runs user code.
+J3  A signal may interrupt a `deliver`; `abort` then resolves what it has not resolved.
+J4  `deliver` is never called under the pool's lock, and never runs user code.
 """
 
 from __future__ import annotations
@@ -82,7 +83,7 @@ class CallsJob:
         """`items` calls from `start` on are done with."""
         if items == 1:
             self._packed.pop(start, None)
-            future = self._futures.pop(start, None)
+            future = self._futures.get(start)
             if future is None:  # told before, and then interrupted
                 return
             if kind == RAISED:
@@ -90,18 +91,25 @@ class CallsJob:
             else:
                 future.raw = (kind, data)
             dispatcher.resolve(future)
+            self._futures.pop(start, None)  # only now: if Ctrl-C comes in between, `abort` has to find it
             return
         values = decode(kind, data)
         for offset in range(items):
             self._packed.pop(start + offset, None)
-            future = self._futures.pop(start + offset, None)
+            future = self._futures.get(start + offset)
             if future is None:
                 continue
             future.outcome = values if isinstance(values, Failure) else [values[offset]]
             dispatcher.resolve(future)
+            self._futures.pop(start + offset, None)
 
     def finish(self, dispatcher: Dispatcher) -> None:
         """The pool closed, and every call is done."""
+
+    def abort(self, dispatcher: Dispatcher, error: BaseException) -> None:
+        """Fail what is not done."""
+        for index in list(self._futures):
+            self.deliver(dispatcher, index, 1, RAISED, error)
 
 
 class MapFuture(Future["list[object]"]):
@@ -170,3 +178,9 @@ class MapJob:
         self.future.raw = (OBJECTS, None)
         self._inputs = ()
         dispatcher.resolve(self.future)
+
+    def abort(self, dispatcher: Dispatcher, error: BaseException) -> None:
+        """Fail it if it is not done."""
+        if self.future is not None and not self.future.is_done:
+            self.future.outcome = Failure(error)
+            dispatcher.resolve(self.future)

@@ -6,6 +6,8 @@
 L1  At most one thread leads. A leader that has what it waited for promotes the follower that waits longest.
 L2  The lead is given up before callbacks run, so a callback may wait for other results.
 L3  While something is to come, somebody leads: within a tick of the background thread if nobody waits.
+L4  Nobody sleeps longer than `LOOK` at once: a signal that came just before the sleep does not end it, and a thread that
+    was interrupted while it handed over may not have woken its successor.
 """
 
 from __future__ import annotations
@@ -57,6 +59,8 @@ if TYPE_CHECKING:
 
 
 __all__ = ["Lead", "Waiter", "remaining"]
+
+LOOK = 1.0  # seconds
 
 
 def remaining(deadline: float | None) -> float | None:
@@ -114,15 +118,22 @@ class Lead:
         outer = self._leader == me  # this is user code that was called while leading: it pickles
         try:
             return self._wait(target, deadline, me)
-        except BaseException:
-            if self._leader == me and not outer:  # Ctrl-C between taking the lead and using it
-                self._hand_over()
+        except BaseException:  # Ctrl-C, anywhere: between taking the lead and using it, or amid handing it over
+            if not outer:
+                self.later(_nothing)  # the background thread looks around: it leads, or promotes who follows
+                if self._leader == me:
+                    self._hand_over()
             raise
+
+    @property
+    def leads_here(self) -> bool:
+        """Whether the calling thread leads: it has interrupted itself, or pickles."""
+        return self._leader == threading.get_ident()
 
     def _wait(self, target: Target, deadline: float | None, me: int) -> bool:
         while True:
             waiter: Waiter | None = None
-            with self._guard.lock:
+            with self._guard:
                 if target.is_done:
                     return True
                 nested = self._leader == me
@@ -135,7 +146,9 @@ class Lead:
                 self._await_turn(waiter, target, remaining(deadline))
             else:
                 self._lead(target, deadline)
-                if not nested:
+                if nested:
+                    self._core.kick()  # what the outer wait sleeps for may have come; a sleep goes on after a handler
+                else:
                     self._hand_over()
             if self._callbacks:
                 self._callbacks.run()
@@ -165,7 +178,7 @@ class Lead:
 
     def _await_turn(self, waiter: Waiter, target: Target, timeout: float | None) -> None:
         try:
-            waiter.lock.acquire(timeout=-1 if timeout is None else timeout)
+            waiter.lock.acquire(timeout=LOOK if timeout is None else min(timeout, LOOK))
         finally:
             with self._guard:
                 self._followers.pop(waiter, None)
@@ -180,7 +193,8 @@ class Lead:
         outer, self._target = self._target, target  # before `is_done` is looked at: see `resolved`
         try:
             while not target.is_done and not self._callbacks and not core.all_gone:
-                core.turn(remaining(deadline))
+                left = remaining(deadline)
+                core.turn(LOOK if left is None else min(left, LOOK))
                 if target.is_done:
                     return
                 target.digest()
@@ -191,7 +205,7 @@ class Lead:
 
     def _hand_over(self) -> None:
         """Give the lead up. The last one to do so, when all workers are gone, releases the core."""
-        with self._guard.lock:
+        with self._guard:
             self._leader = None
             last = self._core.all_gone and not self.finished
             if last:
@@ -288,3 +302,7 @@ class Lead:
     def stop(self) -> None:
         """End the background thread."""
         self._background.stop()
+
+
+def _nothing() -> None:
+    """Look around."""

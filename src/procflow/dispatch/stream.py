@@ -7,6 +7,7 @@ T2  The input is read by one thread: the consumer's for a list, tuple or range, 
     so that an input that blocks does not keep ready results from the consumer.
 T3  What the input raises is raised by `next` after the results of all items before it.
 T4  After the last result, after `close`, and when the iterator is dropped, the input is read no more.
+T5  What Ctrl-C interrupts loses no result: a part is the consumer's (`part`) until its values are in the consumer's list.
 """
 
 from __future__ import annotations
@@ -87,6 +88,7 @@ class StreamJob:
         self.ended = False  # every item is done with, and there will be no more
         self.error: BaseException | None = None  # what the input raised
         self.abandoned = False
+        self.part: tuple[int, object] | None = None  # T5
         self.unbounded = False  # the pool was closed: read on though nobody takes results
         self.refill: Callable[[], None] = _nothing  # read more if there is room, or tell the feeder to
         self.is_done = False  # for `wait`: something is there for the consumer, or it is the end
@@ -133,8 +135,16 @@ class StreamJob:
         self.ended = True
         dispatcher.resolve_stream(self)
 
-    def take(self) -> tuple[int, object] | None:
-        """Take the next part for the consumer, None if there is none now. Under the lock."""
+    def abort(self, dispatcher: Dispatcher, error: BaseException) -> None:
+        """End it: what came before is still the consumer's."""
+        if not self.ended:
+            self.error = self.error or error
+            self.exhausted = True
+            self.refill()
+            self.finish(dispatcher)
+
+    def take(self) -> bool:
+        """Make the next part the consumer's; False if there is none now. Under the lock."""
         # Cleared before we look: a delivery after the look sets it again, and must not be undone.
         self.is_done = False
         if self._ordered:
@@ -148,9 +158,10 @@ class StreamJob:
         if more or self.ended:
             self.is_done = True
         if part is None:
-            return None
+            return False
         self.consumed += part[1]
-        return part[2], part[3]
+        self.part = part[2], part[3]
+        return True
 
     def digest(self) -> None:
         """Nothing to do early: the consumer decodes what it takes."""
@@ -165,7 +176,7 @@ class ResultIterator(_Base["T_co"]):
     def __init__(self, job: StreamJob, dispatcher: Dispatcher) -> None:
         self._job = job
         self._dispatcher = dispatcher
-        self._values: deque[object] = deque()  # decoded, not yet given out
+        self._values: list[object] = []  # decoded, not yet given out; the last is the next
         self.counter: Counting | None = None  # is told of what is given out
 
     def __iter__(self) -> Iterator[T_co]:
@@ -186,18 +197,25 @@ class ResultIterator(_Base["T_co"]):
     def _next(self, timeout: float | None) -> T_co:
         values = self._values
         if values:
-            return values.popleft()  # type: ignore[return-value]
+            value = values[-1]
+            del values[-1]  # not pop(): a signal handler may run after a call, and the value would be lost
+            return value  # type: ignore[return-value]
         job, dispatcher = self._job, self._dispatcher
         deadline = None if timeout is None else monotonic() + timeout
         while not job.abandoned:
-            part = dispatcher.take_part(job)
-            if part is not None:
+            if job.part is not None or dispatcher.take_part(job):
                 job.refill()
-                outcome = decode(*part)
+                assert job.part is not None
+                outcome = decode(*job.part)
                 if isinstance(outcome, Failure):
-                    raise _for_iterator(outcome.error)
-                values.extend(outcome)
-                return values.popleft()  # type: ignore[return-value]
+                    error = _for_iterator(outcome.error)
+                    job.part = None
+                    raise error
+                values = outcome[::-1]
+                self._values, job.part = values, None
+                value = values[-1]
+                del values[-1]
+                return value  # type: ignore[return-value]
             if job.ended:
                 break
             job.refill()

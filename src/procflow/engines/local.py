@@ -200,6 +200,7 @@ class LocalEngine:
     # -- workers ------------------------------------------------------------------------------------------------------
 
     def start(self, worker: int) -> None:
+        self._drop_half_started(worker)
         try:
             started = self._launch(worker)
             try:
@@ -222,6 +223,16 @@ class LocalEngine:
             started.close_tasks()
         if self._terminated:  # terminate() ran while we were launching
             started.child.send_signal(signal.SIGKILL)
+
+    def _drop_half_started(self, worker: int) -> None:
+        """Ctrl-C came amid the start of this worker, which is now started again."""
+        held = self._workers.pop(worker, None)
+        if held is not None:
+            held.child.send_signal(signal.SIGKILL)
+            for fd in (held.results, held.child.sentinel):
+                with suppress(OSError, LookupError):  # it did not come to be registered
+                    self._unwatch(fd)
+            held.close_all()
 
     def _launch(self, worker: int) -> LocalWorker:
         name = f"PoolWorker-{worker}"
@@ -298,7 +309,9 @@ class LocalEngine:
         ended: list[LocalWorker] = []
         by_fd = self._by_fd
         for fd in ready:
-            worker = by_fd[fd]
+            worker = by_fd.get(fd)
+            if worker is None:  # a signal handler has used the pool since it was found ready
+                continue
             if fd == worker.results:
                 self._read(worker, reports)
             else:

@@ -134,10 +134,11 @@ class SelectPoller:
         self._selector.unregister(fd)
 
     def poll(self, timeout: float | None) -> list[int]:
-        with self._lock:
-            new, self._new = self._new, []
-        for fd in new:
-            self._selector.register(fd, selectors.EVENT_READ)
+        while self._new:
+            fd = self._new[0]
+            if fd not in self._selector.get_map():  # else Ctrl-C came after it was registered
+                self._selector.register(fd, selectors.EVENT_READ)
+            del self._new[0]
         ready = [key.fd for key, _ in self._selector.select(timeout)]
         if self._waker.reader in ready:
             self._waker.drain()

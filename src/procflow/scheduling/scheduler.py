@@ -415,6 +415,16 @@ class Scheduler:
         self.jobs.clear()
         return open_spans
 
+    def abandon(self) -> None:
+        """Stop, whatever state this is in: a step was interrupted, so none of it can be believed."""
+        self.draining = self.stopped = True
+        self.commands.clear()
+        self.ready.clear()
+        self.jobs.clear()
+        for level in self.slack:
+            level.clear()
+        self.unresolved = self.divisible = self.alive = self._starting = 0
+
     # -- decisions ----------------------------------------------------------------------------------------------------
 
     def _fill(self, but: Worker | None = None) -> None:

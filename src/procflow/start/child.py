@@ -38,11 +38,9 @@ def spawned(record: Record, fd: int, offset: int) -> NoReturn:
         if record["bound"]:
             lifeline.arm(record["lifeline"])
         become(record, record["lifeline"], record["tracker"])
-        # From here on Ctrl-C and SIGTERM mean what they mean to every Python program.
-        _signal.pthread_sigmask(_signal.SIG_SETMASK, record["sigmask"])
         payload = spool.read_rest(fd, offset)
         os.close(fd)
-        return run_entry(record["entry"], payload, record["fds"])
+        return run_entry(record["entry"], payload, record["fds"], record["sigmask"])
 
     end_with(entry)
 
@@ -53,10 +51,9 @@ def forked_by_server(fd: int, record_nbytes: int, fds: list[int], sentinel: int,
     tracker = fds.pop() if record["tracker"] >= 0 else -1
     _drop_finalizers_of_the_server()
     become(record, sentinel, tracker)
-    _signal.pthread_sigmask(_signal.SIG_SETMASK, sigmask)
     payload = spool.read_rest(fd, record_nbytes)
     os.close(fd)
-    return run_entry(record["entry"], payload, fds)
+    return run_entry(record["entry"], payload, fds, sigmask)
 
 
 def become(record: Record, sentinel: int, tracker: int) -> None:
@@ -90,11 +87,16 @@ def adopt_start_method(method: str) -> None:
         context.default_context.unfix()
 
 
-def run_entry(entry: str, payload: bytes | memoryview, fds: list[int]) -> int:
-    """Call `package.module:function`."""
+def run_entry(entry: str, payload: bytes | memoryview, fds: list[int], sigmask: Iterable[int] | None = None) -> int:
+    """Call `package.module:function`, with this signal mask; before it is set, the module's `prepare` if it has one."""
     module, _, name = entry.partition(":")
     __import__(module)
-    code: int = getattr(sys.modules[module], name)(payload, fds)
+    loaded: Any = sys.modules[module]
+    if sigmask is not None:
+        getattr(loaded, "prepare", int)()
+        # From here on Ctrl-C and SIGTERM mean what they mean to every Python program, or what the module has said.
+        _signal.pthread_sigmask(_signal.SIG_SETMASK, sigmask)
+    code: int = getattr(loaded, name)(payload, fds)
     return code
 
 

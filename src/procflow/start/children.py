@@ -14,7 +14,7 @@ import os
 import select
 import signal
 import time
-from _thread import allocate_lock
+from _thread import RLock
 
 from procflow.start import owned
 from procflow.start.protocol import NUMBER
@@ -33,7 +33,7 @@ class Child:
 
     def __init__(self, method: str) -> None:
         self.method = method
-        self._lock = allocate_lock()
+        self._lock = RLock()  # a signal handler may end the process while its thread looks after it
         self._born = owned.generation()
         self._code: int | None = None
         self._sentinel = -1
@@ -111,7 +111,8 @@ class OwnChild(Child):
         try:
             pid, status = os.waitpid(self._pid, os.WNOHANG)
         except ChildProcessError:
-            self._code = UNKNOWN_EXIT  # reaped by os.wait() elsewhere, or the user ignores SIGCHLD
+            if self._code is None:  # else a signal handler, which interrupted us, has learnt it
+                self._code = UNKNOWN_EXIT  # reaped by os.wait() elsewhere, or the user ignores SIGCHLD
         else:
             if pid:
                 self._code = os.waitstatus_to_exitcode(status)

@@ -5,13 +5,16 @@ from __future__ import annotations
 import os
 import signal
 import sys
+import threading
 from multiprocessing import util
 
 from procflow.start import private
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
+
+BLOCKED = (signal.SIGINT, signal.SIGTERM)
 
 _executable: str | bytes | None = None
 
@@ -38,15 +41,40 @@ def spawn_python(code: str, fds: Iterable[int]) -> int:
     return util.spawnv_passfds(executable, arguments, sorted(set(fds)))
 
 
+_thread = threading.local()  # `mask`: what a thread of procflow's own had before it left the signals to the main thread
+
+
+def leave_signals_to_main() -> None:
+    """Called first in a thread of procflow's own: while the main thread blocks Ctrl-C, nobody else is to take it."""
+    if hasattr(signal, "pthread_sigmask"):
+        _thread.mask = signal.pthread_sigmask(signal.SIG_BLOCK, BLOCKED)
+
+
+def take_signals_for(call: Callable[[], object]) -> None:
+    """In such a thread: call this, user code, with the mask of before, which the programs that it starts inherit."""
+    if not hasattr(_thread, "mask"):
+        call()
+        return
+    mask = signal.pthread_sigmask(signal.SIG_SETMASK, _thread.mask)
+    try:
+        call()
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+
+
 class blocked_signals:
     """Block SIGINT and SIGTERM in this thread for the block; `before` is the mask that children must restore."""
 
     before: list[int]
 
     def __enter__(self) -> blocked_signals:
-        old = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
-        self._old = old
-        self.before = [int(signum) for signum in old]
+        old = self._old = signal.pthread_sigmask(signal.SIG_BLOCK, ())
+        self.before = [int(signum) for signum in getattr(_thread, "mask", old)]
+        try:  # of a signal that came just before, the call that blocks it tells: by an exception, after the blocking
+            signal.pthread_sigmask(signal.SIG_BLOCK, BLOCKED)
+        except BaseException:
+            signal.pthread_sigmask(signal.SIG_SETMASK, old)
+            raise
         return self
 
     def __exit__(self, *error: object) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import marshal
 import os
+import signal
 import sys
 from multiprocessing import process
 
@@ -66,8 +67,22 @@ def launch(
     raise ValueError(f"unknown start method {method!r}")
 
 
-def launch_fork(call: Callable[[], int], *, keep: Sequence[int], name: str, bound: bool) -> Child:
-    """Fork this process; the child runs `call` and exits with its result. It keeps the owned fds in `keep` only."""
+def _nothing_to_prepare() -> None:
+    """Signals are what they are to every program."""
+
+
+def launch_fork(
+    call: Callable[[], int],
+    *,
+    keep: Sequence[int],
+    name: str,
+    bound: bool,
+    prepare: Callable[[], None] = _nothing_to_prepare,
+) -> Child:
+    """Fork this process; the child runs `call` and exits with its result. It keeps the owned fds in `keep` only.
+
+    `prepare` is called in the child while SIGINT and SIGTERM are still blocked there.
+    """
     parent = process.current_process()
     parent_name, parent_pid, authkey = parent.name, os.getpid(), bytes(parent.authkey)
     sentinel = lifeline.reading_end()
@@ -88,29 +103,43 @@ def launch_fork(call: Callable[[], int], *, keep: Sequence[int], name: str, boun
         private.run_after_forkers()
         return call()
 
-    return fork(adopted, keep=keep, bound=bound)
+    return fork(adopted, keep=keep, bound=bound, prepare=prepare)
 
 
-def fork(call: Callable[[], int], *, keep: Sequence[int], bound: bool) -> Child:
-    """The bare fork: `call` itself makes multiprocessing's state consistent."""
+def fork(
+    call: Callable[[], int], *, keep: Sequence[int], bound: bool, prepare: Callable[[], None] = _nothing_to_prepare
+) -> Child:
+    """The bare fork: `call` itself makes multiprocessing's state consistent.
+
+    SIGINT is blocked meanwhile: in the parent, os.fork() runs hooks (logging, random), and swallows what they raise, so
+    a Ctrl-C there would be lost; in the child, it would print the traceback of a child that is not yet one.
+    """
     sentinel = lifeline.reading_end()
     private.flush_std_streams()  # else both processes write what is buffered now
     pipe = None if hasattr(os, "pidfd_open") else os.pipe()
-    try:
-        with owned.keeping([*keep, sentinel]):
-            pid = os.fork()
-    except BaseException:
-        for fd in pipe or ():
-            os.close(fd)
-        raise
-    if pid == 0:
-        child.end_with(lambda: _forked(call, pipe, sentinel, bound))
-    if pipe is not None:
-        os.close(pipe[1])
-    return _watch("fork", pid, pipe)
+    with interpreter.blocked_signals() as mask:
+        try:
+            with owned.keeping([*keep, sentinel]):
+                pid = os.fork()
+        except BaseException:
+            for fd in pipe or ():
+                os.close(fd)
+            raise
+        if pid == 0:
+            child.end_with(lambda: _forked(call, pipe, sentinel, bound, prepare, mask.before))
+        if pipe is not None:
+            os.close(pipe[1])
+        return _watch("fork", pid, pipe)
 
 
-def _forked(call: Callable[[], int], pipe: tuple[int, int] | None, sentinel: int, bound: bool) -> int:
+def _forked(
+    call: Callable[[], int],
+    pipe: tuple[int, int] | None,
+    sentinel: int,
+    bound: bool,
+    prepare: Callable[[], None],
+    sigmask: list[int],
+) -> int:
     child.forget_parent()
     child.forked, child.parent_sentinel = True, sentinel
     if pipe is not None:
@@ -118,6 +147,8 @@ def _forked(call: Callable[[], int], pipe: tuple[int, int] | None, sentinel: int
         owned.own(pipe[1])  # its closing is what tells the parent of our end, so our own forks must not hold it
     if bound:
         lifeline.arm(sentinel)
+    prepare()
+    signal.pthread_sigmask(signal.SIG_SETMASK, sigmask)
     return call()
 
 

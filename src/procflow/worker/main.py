@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     Initializer = tuple[Callable[..., object] | None, Sequence[object]]  # and its arguments
 
-__all__ = ["EAGER", "FDS", "PLAIN", "SLEEPY", "STREAM", "run", "serve"]
+__all__ = ["EAGER", "FDS", "PLAIN", "SLEEPY", "STREAM", "prepare", "run", "serve"]
 
 FDS = 4  # task pipe, result pipe, status page, blocks; further ones belong to the initializer's arguments
 HEAD = 2  # bytes
@@ -44,12 +44,18 @@ def run(payload: bytes | memoryview, fds: list[int]) -> int:
     return serve(fds[:FDS], load, stream=data[:1] == STREAM, eager=data[1:HEAD] == EAGER)
 
 
+def prepare() -> None:
+    """Called before signals can come.
+
+    Ctrl-C goes to the whole group. The pool's process raises KeyboardInterrupt and ends us; a handler rather than
+    SIG_IGN, since what a task starts would inherit that.
+    """
+    signal.signal(signal.SIGINT, _leave_to_the_parent)
+
+
 def serve(fds: Sequence[int], load: Callable[[], Initializer], *, stream: bool, eager: bool) -> int:
     """Load the initializer and call it, then run packets; return the exit code."""
     tasks, results, status, blocks = fds
-    # Ctrl-C goes to the whole group. The pool's process raises KeyboardInterrupt and ends us; a handler rather than
-    # SIG_IGN, since what a task starts would inherit that.
-    signal.signal(signal.SIGINT, _leave_to_the_parent)
     failed = "Its initializer or initargs can't be rebuilt in a worker"
     try:
         initializer, initargs = load()

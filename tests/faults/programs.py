@@ -1,0 +1,170 @@
+"""Programs that a test runs in a session of their own and judges from outside: `python -m tests.faults.programs NAME ...`.
+
+Each is a user's program. It says on standard output what the test has to know, and a file for each task that began.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+import random
+import signal
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from types import FrameType
+
+import procflow
+
+LONG = 60.0  # seconds: far longer than a test may take
+
+
+def hold(folder: str, _: object = None) -> None:
+    """A task that says that it began, and does not end."""
+    begin(folder)
+    time.sleep(LONG)
+
+
+def begin(folder: str) -> None:
+    Path(folder, f"began-{os.getpid()}").touch()
+
+
+def double(n: int) -> int:
+    return 2 * n
+
+
+def begin_and_double(folder: str, n: int) -> int:
+    begin(folder)
+    return 2 * n
+
+
+# -- Ctrl-C -----------------------------------------------------------------------------------------------------------
+
+
+def wait_in_map(method: str, folder: str) -> None:
+    with procflow.get_context(method).Pool(2) as pool:
+        pool.map(hold, [folder] * 4, 1)
+
+
+def wait_in_imap(method: str, folder: str) -> None:
+    with procflow.get_context(method).Pool(2) as pool:
+        for _ in pool.imap(hold, itertools.repeat(folder)):
+            pass
+
+
+def wait_in_result(method: str, folder: str) -> None:
+    with procflow.get_context(method).Pool(2) as pool:
+        held = [pool.submit(hold, folder) for _ in range(4)]
+        held[-1].result()
+
+
+def wait_in_join(method: str, folder: str) -> None:
+    pool = procflow.get_context(method).Pool(2)
+    for _ in range(4):
+        pool.submit(hold, folder)
+    pool.close()
+    pool.join()
+
+
+def wait_in_exit(method: str, folder: str) -> None:
+    with procflow.get_context(method).Pool(2) as pool:
+        for _ in range(4):
+            pool.submit(hold, folder)
+
+
+def wait_as_follower(method: str, folder: str) -> None:
+    with procflow.get_context(method).Pool(2) as pool:
+        held = [pool.submit(hold, folder) for _ in range(4)]
+        threading.Thread(target=held[0].wait, daemon=True).start()
+        held[-1].result()
+
+
+def be_busy(method: str, folder: str) -> None:
+    """Ctrl-C comes between any two steps."""
+    with procflow.get_context(method).Pool(2) as pool:
+        for n in itertools.count():
+            assert pool.submit(begin_and_double, folder, n).result() == 2 * n
+            assert pool.map(double, range(n % 50)) == [2 * i for i in range(n % 50)]
+
+
+def stream_busily(method: str, folder: str) -> None:
+    """As `be_busy`; what comes is to be in order and whole, up to the interruption."""
+    with procflow.get_context(method).Pool(2) as pool:
+        begin(folder)
+        for n, found in enumerate(pool.imap(double, itertools.count())):
+            assert found == 2 * n
+
+
+def open_and_close(method: str, folder: str) -> None:
+    """Ctrl-C comes while workers start and end."""
+    while True:
+        with procflow.get_context(method).Pool(2, maxtasksperchild=2) as pool:
+            begin(folder)
+            assert pool.map(double, range(4)) == [0, 2, 4, 6]
+
+
+# -- signals of other kinds -------------------------------------------------------------------------------------------
+
+
+def end_in_a_handler(method: str, folder: str) -> None:
+    """The handler of SIGTERM that many programs have."""
+    pool = procflow.get_context(method).Pool(2)
+
+    def leave(_signum: int, _frame: FrameType | None) -> None:
+        pool.terminate()
+        pool.join()
+        sys.exit(7)
+
+    signal.signal(signal.SIGTERM, leave)
+    pool.map(hold, [folder] * 4, 1)
+
+
+def end_busily_in_a_handler(method: str, folder: str) -> None:
+    """As `end_in_a_handler`, but the signal comes between any two steps of the pool."""
+    pool = procflow.get_context(method).Pool(2)
+
+    def leave(_signum: int, _frame: FrameType | None) -> None:
+        pool.terminate()
+        pool.join()
+        sys.exit(7)
+
+    signal.signal(signal.SIGTERM, leave)
+    for n in itertools.count():
+        pool.submit(begin_and_double, folder, n).result()
+
+
+def use_in_a_handler(method: str, folder: str) -> None:
+    """A handler uses the pool that it may have interrupted: it works, or it is told that it can't be."""
+    with procflow.get_context(method).Pool(2) as pool:
+        outcomes: list[object] = []
+
+        def ask(_signum: int, _frame: FrameType | None) -> None:
+            try:
+                outcomes.append(pool.submit(double, 21).result())
+            except RuntimeError as error:
+                outcomes.append(type(error).__name__)
+
+        signal.signal(signal.SIGALRM, ask)
+        n = 0
+        while (told := len(outcomes)) < 300:
+            signal.setitimer(signal.ITIMER_REAL, random.uniform(1e-6, 1e-3))  # once
+            while len(outcomes) == told:
+                assert pool.submit(double, n).result() == 2 * n
+                n += 1
+        wrong = [outcome for outcome in outcomes if outcome not in (42, "PoolBusy")]
+        assert not wrong, wrong
+        assert 42 in outcomes
+
+
+PROGRAMS = {name: made for name, made in list(globals().items()) if callable(made)}
+
+
+def main() -> None:
+    name, *args = sys.argv[1:]
+    PROGRAMS[name](*args)
+
+
+if __name__ == "__main__":
+    main()
