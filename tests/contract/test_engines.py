@@ -409,6 +409,7 @@ def test_a_wait_ends_when_another_thread_cancels(open_local: Open, tmp_path: Pat
 def test_the_end_of_an_input_wakes_a_consumer_that_leads(
     workers: procflow.Pool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("procflow.dispatch.lead.LOOK", DEADLOCK)  # else it would look by itself
     core, asleep = workers._core, threading.Event()
     wait, feeding = core._engine.wait, core.feeding
 

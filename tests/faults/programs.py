@@ -1,4 +1,4 @@
-"""Programs that a test runs in a session of their own and judges from outside: `python -m tests.faults.programs NAME ...`.
+"""Programs that a test runs in a session of their own and judges from outside: `python -m tests.faults.programs NAME`.
 
 Each is a user's program. It says on standard output what the test has to know, and a file for each task that began.
 """
@@ -156,6 +156,80 @@ def use_in_a_handler(method: str, folder: str) -> None:
         wrong = [outcome for outcome in outcomes if outcome not in (42, "PoolBusy")]
         assert not wrong, wrong
         assert 42 in outcomes
+
+
+# -- forks of the program ---------------------------------------------------------------------------------------------
+
+
+def fork_while_working(method: str, folder: str, ends: str) -> None:
+    """The child tries what it has copies of, then ends in its own way; the parent goes on."""
+    with procflow.get_context(method).Pool(2) as pool:
+        held, done = pool.submit(wait_for, Path(folder, "gate")), pool.submit(double, 4)
+        assert done.result() == 8
+        stream = pool.imap(double, itertools.count(), buffersize=100)
+        assert next(stream) == 0
+        stop = threading.Event()
+        others = [threading.Thread(target=_submit_until, args=(pool, stop)) for _ in range(2)]
+        for other in others:
+            other.start()
+        for _ in range(20):  # the others hold the pool's locks in some of them
+            child = os.fork()
+            if child == 0:
+                _use_copies(pool, held, done, stream)
+                if ends == "sys.exit":
+                    sys.exit(0)
+                os._exit(0)
+            assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+        stop.set()
+        for other in others:
+            other.join()
+        begin_file(Path(folder, "gate"))
+        assert held.result() == "opened"
+        assert [next(stream) for _ in range(50)] == [2 * n for n in range(1, 51)]
+        assert pool.map(double, range(100)) == [2 * n for n in range(100)]
+
+
+def _use_copies(
+    pool: procflow.Pool, held: procflow.Future[str], done: procflow.Future[int], stream: Iterator[int]
+) -> None:
+    assert done.result() == 8
+    uses = [
+        held.result,
+        held.cancel,
+        held.running,
+        lambda: held.add_done_callback(print),
+        lambda: [next(stream) for _ in range(1000)],
+        lambda: pool.submit(double, 1),
+        lambda: pool.map(double, [1]),
+        lambda: pool.imap(double, [1]),
+    ]
+    for number, use in enumerate(uses):
+        try:
+            use()
+        except procflow.PoolClosed as refusal:
+            refused = "fork" in str(refusal)
+        else:
+            refused = False
+        assert refused, f"use {number}"
+    stream.close()  # type: ignore[attr-defined]
+    pool.close()
+    pool.terminate()
+    pool.join()
+
+
+def _submit_until(pool: procflow.Pool, stop: threading.Event) -> None:
+    while not stop.is_set():
+        assert pool.submit(double, 2).result() == 4
+
+
+def wait_for(path: Path) -> str:
+    while not path.exists():
+        time.sleep(0.001)
+    return "opened"
+
+
+def begin_file(path: Path) -> None:
+    path.touch()
 
 
 PROGRAMS = {name: made for name, made in list(globals().items()) if callable(made)}

@@ -10,6 +10,8 @@ from __future__ import annotations
 
 import threading
 
+from procflow.start.interpreter import leave_signals_to_main
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from procflow.dispatch.lead import Lead
@@ -82,6 +84,7 @@ class Background:
             thread.join()
 
     def _run(self) -> None:
+        leave_signals_to_main()
         self.ident = threading.get_ident()
         while True:
             try:

@@ -655,7 +655,9 @@ class Dispatcher:
             self._feeding.clear()
         self._engine.terminate()
         for work in works:
-            work.abort(self, PoolClosed("the pool was terminated, as a signal had interrupted it; the task may have run"))
+            work.abort(
+                self, PoolClosed("the pool was terminated, as a signal had interrupted it; the task may have run")
+            )
             self._jobs.pop(work.id, None)
         with self._guard:
             self._scheduler.workers.clear()  # all have ended; `close` of the engine releases what they held
@@ -717,7 +719,7 @@ class Dispatcher:
     @property
     def closed(self) -> bool:
         """Whether it takes no more work."""
-        return self._closed
+        return self._closed or self.foreign
 
     @property
     def foreign(self) -> bool:

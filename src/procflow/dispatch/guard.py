@@ -10,7 +10,6 @@ G3  No user code runs in the pool's steps, so an exception that leaves one of th
 
 from __future__ import annotations
 
-from _thread import RLock
 from functools import wraps
 
 from procflow.errors import ProcflowError
@@ -20,6 +19,15 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Concatenate, ParamSpec, Protocol, TypeVar
 
+    class RLock:
+        """What the stubs call final, and is not."""
+
+        def __enter__(self) -> bool: ...
+
+        def __exit__(self, *_: object) -> None: ...
+
+        def _is_owned(self) -> bool: ...
+
     class Tearable(Protocol):
         """What consists of steps."""
 
@@ -28,6 +36,8 @@ if TYPE_CHECKING:
     P = ParamSpec("P")
     T = TypeVar("T")
     S = TypeVar("S", bound=Tearable)
+else:
+    from _thread import RLock
 
 __all__ = ["Guard", "step"]
 

@@ -6,8 +6,8 @@
 L1  At most one thread leads. A leader that has what it waited for promotes the follower that waits longest.
 L2  The lead is given up before callbacks run, so a callback may wait for other results.
 L3  While something is to come, somebody leads: within a tick of the background thread if nobody waits.
-L4  Nobody sleeps longer than `LOOK` at once: a signal that came just before the sleep does not end it, and a thread that
-    was interrupted while it handed over may not have woken its successor.
+L4  Nobody sleeps longer than `LOOK` at once: a signal that came just before the sleep does not end it, and a thread
+    that was interrupted while it handed over may not have woken its successor.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from collections import deque
 from time import monotonic
 
 from procflow.dispatch.background import Background
+from procflow.start.interpreter import take_signals_for
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -268,7 +269,8 @@ class Lead:
                 core.turn(None)
         finally:
             self._hand_over()
-        self._callbacks.run()
+        if self._callbacks:
+            take_signals_for(self._callbacks.run)
 
     def hurry(self) -> None:
         """Somebody wants to be called rather than to wait: the background thread looks now, not at its next tick."""

@@ -7,7 +7,7 @@ T2  The input is read by one thread: the consumer's for a list, tuple or range, 
     so that an input that blocks does not keep ready results from the consumer.
 T3  What the input raises is raised by `next` after the results of all items before it.
 T4  After the last result, after `close`, and when the iterator is dropped, the input is read no more.
-T5  What Ctrl-C interrupts loses no result: a part is the consumer's (`part`) until its values are in the consumer's list.
+T5  What Ctrl-C interrupts loses no result: a part is kept (`part`) until its values are in the consumer's list.
 """
 
 from __future__ import annotations

@@ -32,7 +32,7 @@ from procflow.wire.holding import holding_calls
 from procflow.wire.packets import BLOCK, CALL_HEADER, CALLS, FAILURE, IN_BLOCK, ISOLATE, PACKET_MAX, TASK
 from procflow.wire.pickling import dumps, not_picklable
 from procflow.wire.shown import shown, told
-from procflow.worker.main import EAGER, FDS, PLAIN, SLEEPY, STREAM, serve
+from procflow.worker.main import EAGER, FDS, PLAIN, SLEEPY, STREAM, prepare, serve
 from procflow.worker.status import CUT_PAUSE
 
 TYPE_CHECKING = False
@@ -242,7 +242,9 @@ class LocalEngine:
             fds = [channel.reader, made.result_writer, made.page_fd, self._blocks.fd]
             stream = not channel.takes_back
             if self._method == "fork":
-                made.child = launch_fork(lambda: self._serve_forked(fds, stream), keep=fds, name=name, bound=True)
+                made.child = launch_fork(
+                    lambda: self._serve_forked(fds, stream), keep=fds, name=name, bound=True, prepare=prepare
+                )
             else:
                 data, passed = self._first_packed or self._pack_initializer()
                 self._first_packed = None
