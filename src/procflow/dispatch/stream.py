@@ -19,7 +19,7 @@ from time import monotonic, perf_counter
 from procflow.dispatch.jobs import Delivery
 from procflow.dispatch.lead import remaining
 from procflow.dispatch.outcome import Failure, decode
-from procflow.errors import TimeoutError
+from procflow.errors import PoolClosed, TimeoutError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -53,6 +53,7 @@ else:
 __all__ = ["Feeder", "ResultIterator", "StreamJob", "sequence_refill"]
 
 _TELL = 200e-6  # seconds
+CLOSING = 100_000  # items: so far an iterator is read ahead when its pool was closed
 
 
 class StreamJob:
@@ -363,6 +364,14 @@ class Feeder:
         job = self._job
         while True:
             room = job.room()
+            if job.unbounded:
+                room = min(room, CLOSING - (job.read - job.consumed))
+                if room <= 0 and not job.exhausted:  # endless, it seems, and nobody takes results: let `join` end
+                    job.error = PoolClosed(
+                        f"the pool was closed while this stream's input was still being read; after {CLOSING} items "
+                        "whose results nobody took, it is read no more. Take the results before close()"
+                    )
+                    job.exhausted = True
             if room > 0 or job.exhausted:
                 return job.read + room
             self._dispatcher.feeding(job, False)
