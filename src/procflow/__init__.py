@@ -105,6 +105,7 @@ if TYPE_CHECKING:
     from procflow.errors import InitializerError as InitializerError
     from procflow.errors import PeerReset as PeerReset
     from procflow.errors import PicklingError as PicklingError
+    from procflow.errors import PoolBusy as PoolBusy
     from procflow.errors import PoolClosed as PoolClosed
     from procflow.errors import ProcessStateError as ProcessStateError
     from procflow.errors import ProcflowError as ProcflowError
@@ -137,6 +138,7 @@ _HOME = {
     "InitializerError": "errors",
     "PeerReset": "errors",
     "PicklingError": "errors",
+    "PoolBusy": "errors",
     "PoolClosed": "errors",
     "ProcessStateError": "errors",
     "ProcflowError": "errors",

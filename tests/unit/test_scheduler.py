@@ -847,3 +847,13 @@ def test_workers_that_run_dry_get_longer_packets() -> None:
         sizes.append(max(packet.stop - packet.start for packet in driver.send()))
     assert driver.scheduler.runs_dry
     assert max(sizes) > 10 * min(sizes)
+
+
+def test_terminate_names_no_job_that_is_over() -> None:
+    """Its last packet may have been answered, but not finally: a result was looked up in the worker's log."""
+    driver = Driver()
+    driver.job(1)
+    (packet,) = driver.send()
+    driver.scheduler.answered(1, packet.seq, 1, 0.0, False)
+    assert driver.take("finished") == [(1,)]
+    assert driver.scheduler.terminate() == []

@@ -192,6 +192,7 @@ class SchedulerMachine(RuleBasedStateMachine):
             return
         self.closed = self.terminated = True
         for job, start, stop in self.scheduler.terminate():
+            assert start < stop  # a job of which nothing is left may be over, and forgotten
             for item in range(start, stop):
                 self.resolve(self.works[job.id], item, "terminated")
 

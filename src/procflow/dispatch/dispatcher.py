@@ -366,7 +366,7 @@ class Dispatcher:
             self._perform()
         if self._feeding:
             timeout = FEEDING_TICK if timeout is None else min(timeout, FEEDING_TICK)
-        with self._guard.lock:
+        with self._guard:
             ticks, runs_dry = self._scheduler.wants_ticks, self._scheduler.runs_dry
         if ticks:
             timeout = STALL if timeout is None else min(timeout, STALL)

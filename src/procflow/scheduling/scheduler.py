@@ -397,7 +397,7 @@ class Scheduler:
         self.draining = self.stopped = True
         open_spans = [(self.jobs[job], start, stop) for job, start, stop, _ in self.ready]
         for worker in self.workers.values():
-            open_spans += [(packet.job, packet.done, packet.stop) for packet in worker.inflight.values()]
+            open_spans += [(p.job, p.done, p.stop) for p in worker.inflight.values() if p.done < p.stop]
             worker.inflight.clear()
         self.divisible = 0
         self.ready.clear()
