@@ -82,6 +82,7 @@ class Dispatcher:
             self._perform()
             if not self.inline:
                 self._lead.start()  # after the workers: a fork without threads is the safer one
+                self._lead.watch()  # not all of them may have been launched yet
         except BaseException:  # Ctrl-C: nobody will have this object, so nobody could end what was started
             self._closed = self._lead.finished = True
             self._lead.stop()
@@ -728,8 +729,9 @@ class Dispatcher:
 
     @property
     def busy(self) -> bool:
-        """Whether something is to come: an answer, or a worker's end."""
-        return self._scheduler.busy or (self._guard.torn and self._ended)  # torn: there is still `release` to come
+        """Whether something is to come: an answer, a worker's end, or its launch."""
+        torn = self._guard.torn and self._ended  # then there is still `release` to come
+        return self._scheduler.busy or self._engine.launching or torn
 
     @property
     def all_gone(self) -> bool:

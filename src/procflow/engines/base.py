@@ -59,6 +59,11 @@ if TYPE_CHECKING:
         window: int
         most: int
 
+        @property
+        def launching(self) -> bool:
+            """Whether workers wait for others to come up before they are launched themselves, by `wait`."""
+            ...
+
         def pack_call(self, function: Callable[..., object], args: object, kwargs: object) -> object:
             """Make a single call ready to travel; raise what pickling raises."""
             ...

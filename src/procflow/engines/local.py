@@ -9,18 +9,23 @@ L1  A worker's descriptors are closed in `reap` only, under the pool's lock, aft
 L2  Death is the sentinel; before it is reported, everything the worker had written is read and reported.
 L3  Children of this process that are not this worker never hold these pipes: they are close-on-exec, and `owned` closes
     them after any fork.
+L4  Under spawn and forkserver no more workers boot at once than there are cores. The others are launched as these come
+    up, by who waits for reports; so the first result does not wait for the last worker.
 """
 
 from __future__ import annotations
 
 import os
 import signal
+import sys
 import threading
+from collections import deque
 from contextlib import suppress
 from multiprocessing import resource_tracker
 from struct import error as struct_error
 from time import monotonic, perf_counter
 
+from procflow.cpu import cpu_count
 from procflow.engines.local_worker import READ_MAX, Cut, LocalWorker, Sent
 from procflow.engines.poller import open_poller
 from procflow.start.launch import launch, launch_fork
@@ -91,6 +96,11 @@ class LocalEngine:
         self._by_fd: dict[int, LocalWorker] = {}
         self._functions: dict[int, bytes] = {}  # by job
         self._unstarted: list[Report] = []  # workers that could not be started; appended by any thread
+        self._waiting: deque[int] = deque()  # workers to be launched
+        self._booting: set[int] = set()  # launched, and not heard of yet
+        # More interpreters than cores, booting at once, would all be late, the first one too. Forks are made at once:
+        # the fork of a process that has threads by then is the riskier one.
+        self._most_booting = sys.maxsize if method == "fork" else max(2, cpu_count())
         self._quick = False  # the last task took less than SPIN
         self._held_calls: tuple[Callable[[int, int], bytes], Callable[[int, bytes], int]] | None = None
         self._cuts: dict[int, Cut] = {}  # workers that were asked to stop
@@ -200,23 +210,46 @@ class LocalEngine:
     # -- workers ------------------------------------------------------------------------------------------------------
 
     def start(self, worker: int) -> None:
+        if worker not in self._waiting and worker not in self._booting:  # else it is performed again, after Ctrl-C
+            self._waiting.append(worker)
+        self._launch_waiting()
+
+    @property
+    def launching(self) -> bool:
+        return bool(self._waiting)
+
+    def _launch_waiting(self) -> None:
+        """Launch workers, as many as may boot at once. Called by any thread, also by two at a time.
+
+        Nobody waits for ever: who adds a worker looks at `_booting` after it, who ends a boot at `_waiting` after it.
+        """
+        while len(self._booting) < self._most_booting:
+            try:
+                worker = self._waiting.popleft()
+            except IndexError:
+                return
+            if self._terminated:
+                self._report_unstarted(worker, "")
+                continue
+            self._booting.add(worker)
+            try:
+                self._start_now(worker)
+            except BaseException:  # Ctrl-C
+                self._booting.discard(worker)
+                self._waiting.appendleft(worker)
+                raise
+
+    def _start_now(self, worker: int) -> None:
         self._drop_half_started(worker)
         try:
             started = self._launch(worker)
-            try:
-                sentinel = started.child.sentinel
-            except OSError:  # the fork server could not start it, or has ended
-                started.close_all()
-                raise
         except Exception as error:  # noqa: BLE001 - EAGAIN, EMFILE; an initializer that no longer pickles
-            self._unstarted.append(
-                ("gone", worker, 0, None, 1, 0, None, f"The last could not be started: {told(error)}")
-            )
-            self._poller.wake()
+            self._booting.discard(worker)
+            self._report_unstarted(worker, _why_unstarted(error))
             return
         self._workers[worker] = started
         self._use_held_calls(started)
-        for fd in (started.results, sentinel):
+        for fd in (started.results, started.child.news):
             self._by_fd[fd] = started
             self._poller.register(fd)
         if worker in self._retired:
@@ -229,10 +262,14 @@ class LocalEngine:
         held = self._workers.pop(worker, None)
         if held is not None:
             held.child.send_signal(signal.SIGKILL)
-            for fd in (held.results, held.child.sentinel):
+            for fd in (held.results, held.child.news):
                 with suppress(OSError, LookupError):  # it did not come to be registered
                     self._unwatch(fd)
             held.close_all()
+
+    def _report_unstarted(self, worker: int, text: str) -> None:
+        self._unstarted.append(("gone", worker, 0, None, 1, 0, None, text))
+        self._poller.wake()
 
     def _launch(self, worker: int) -> LocalWorker:
         name = f"PoolWorker-{worker}"
@@ -272,12 +309,19 @@ class LocalEngine:
 
     def retire(self, worker: int) -> None:
         self._retired.add(worker)  # before we look: it may be about to be started, by another thread
+        try:
+            self._waiting.remove(worker)
+        except ValueError:
+            pass
+        else:
+            self._report_unstarted(worker, "")
         held = self._workers.get(worker)
         if held is not None:
             held.close_tasks()
 
     def reap(self, worker: int) -> None:
         self._retired.discard(worker)
+        self._booting.discard(worker)
         self._cuts.pop(worker, None)
         held = self._workers.pop(worker, None)
         if held is None:
@@ -289,6 +333,8 @@ class LocalEngine:
     # -- what happened ------------------------------------------------------------------------------------------------
 
     def wait(self, timeout: float | None) -> list[int]:
+        if self._waiting:  # now, when the results of the last turn are delivered: nobody waits for these launches
+            self._launch_waiting()
         if self._unstarted:
             return self._poller.poll(0.0)
         if self._cuts:
@@ -316,6 +362,8 @@ class LocalEngine:
                 continue
             if fd == worker.results:
                 self._read(worker, reports)
+                if worker.booted:
+                    self._booting.discard(worker.id)
             else:
                 ended.append(worker)
         if self._cuts:
@@ -358,13 +406,19 @@ class LocalEngine:
         exitcode = worker.child.poll()
         if exitcode is None:
             return
-        self._unwatch(worker.child.sentinel)
+        self._unwatch(worker.child.news)
+        self._booting.discard(worker.id)
         if worker.results in self._by_fd:
             self._read(worker, reports)
             self._unwatch(worker.results)
         self._look(worker, reports)
         begun, item, width = worker.status()
-        reports.append(("gone", worker.id, begun, item, width, worker.child.pid, exitcode, worker.last_words))
+        try:
+            pid = worker.child.pid
+        except OSError as error:  # the fork server could not start it, or has ended before
+            reports.append(("gone", worker.id, 0, None, 1, 0, None, _why_unstarted(error)))
+        else:
+            reports.append(("gone", worker.id, begun, item, width, pid, exitcode, worker.last_words))
 
     def _look(self, worker: LocalWorker, reports: list[Report]) -> None:
         with suppress(struct_error, ValueError, LookupError):  # a task may have written into the page
@@ -414,6 +468,8 @@ class LocalEngine:
 
     def terminate(self) -> None:
         self._terminated = True
+        self._most_booting = sys.maxsize
+        self._launch_waiting()  # which reports them, now
         workers = list(self._workers.values())
         deadline = monotonic() + GRACE
         try:
@@ -434,3 +490,7 @@ class LocalEngine:
         self._poller.close()
         disown(self._blocks.fd)
         self._blocks.close()
+
+
+def _why_unstarted(error: Exception) -> str:
+    return f"The last could not be started: {told(error)}"

@@ -9,7 +9,7 @@ from time import monotonic
 from procflow.engines.base import OBJECTS
 from procflow.start.owned import disown, own
 from procflow.wire.blocks import anonymous_file
-from procflow.wire.packets import ANSWER, ANSWER_HEADER, FRAME, FRAME_KINDS, INIT_FAILED, READY, SEGMENT, SPLIT
+from procflow.wire.packets import ANSWER, ANSWER_HEADER, BOOTED, FRAME, FRAME_KINDS, INIT_FAILED, READY, SEGMENT, SPLIT
 from procflow.wire.pickling import loads
 from procflow.worker.status import (
     BEGUN,
@@ -74,6 +74,7 @@ class LocalWorker:
         self.channel = channel
         self.known: set[int] = set()  # jobs whose function it has
         self.sent: dict[int, Sent] = {}  # packets it holds, by seq
+        self.booted = False  # it was heard of
         self.last_words = ""  # why its initializer failed
         self.read_some: Callable[[int, int], bytes] = os.read
         self._partial = bytearray()  # the beginning of a frame
@@ -127,7 +128,10 @@ class LocalWorker:
             at = body + nbytes
             if kind == ANSWER:
                 self._parse_answer(data, body, at, reports)
+            elif kind == BOOTED:
+                self.booted = True
             elif kind == READY:
+                self.booted = True
                 reports.append(("ready", self.id))
             elif kind == INIT_FAILED:
                 self.last_words = bytes(data[body:at]).decode("utf-8", "replace")

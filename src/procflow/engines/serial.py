@@ -27,6 +27,7 @@ __all__ = ["SerialEngine"]
 class SerialEngine:
     """One worker, which is whoever polls."""
 
+    launching = False
     inline = True
     takes_back = False
     cuts = False

@@ -48,6 +48,14 @@ class Child:
         """An fd that is readable once the process has ended: for select, poll, epoll and connection.wait()."""
         return self._sentinel
 
+    @property
+    def news(self) -> int:
+        """An fd that is readable when `poll()` has something to learn: the end, or only that the process was started.
+
+        Unlike `sentinel` it never waits, so many children can be launched before one of them is looked at.
+        """
+        return self._sentinel
+
     def poll(self) -> int | None:
         """The exit code (-N: killed by signal N), None while the process runs. Never blocks."""
         if self._code is None and self._born == owned.generation():
@@ -142,6 +150,7 @@ class ServedChild(Child):
         self._sentinel = owned.own(status)
         os.set_blocking(status, False)
         self._pid = 0
+        self._birth = allocate_lock()  # taken before `_lock`
         self._errno = 0
         self._received = b""
 
@@ -155,9 +164,16 @@ class ServedChild(Child):
                 raise ForkServerDied(errno.ECONNRESET, "the fork server ended before it had started the process")
             if self._sentinel < 0 or self._born != owned.generation():
                 raise OSError(errno.EBADF, "this Child was closed, or was copied by a fork, before its pid was known")
-            _wait_readable(self._sentinel, None)
-            self.poll()
+            self._wait_birth()
         return self._pid
+
+    def _wait_birth(self) -> None:
+        # One thread waits, and nobody else reads meanwhile: it would wait for ever for what is read already.
+        with self._birth:
+            if not self._pid and self._code is None:
+                _wait_readable(self._sentinel, None)
+                with self._lock:
+                    self._read()
 
     @property
     def sentinel(self) -> int:
@@ -166,6 +182,16 @@ class ServedChild(Child):
         return self._sentinel
 
     def _learn(self) -> None:
+        if self._pid:
+            self._read()
+        elif self._birth.acquire(blocking=False):  # else another thread waits for the pid, and must find it there
+            try:
+                self._read()
+            finally:
+                self._birth.release()
+
+    def _read(self) -> None:
+        """Read what has come. Under the lock, and until the pid is known under `_birth`, too."""
         while self._code is None and self._sentinel >= 0:
             try:
                 data = os.read(self._sentinel, 2 * NUMBER.size - len(self._received))
@@ -186,7 +212,10 @@ class ServedChild(Child):
     def send_signal(self, signum: int) -> None:
         if self._born != owned.generation() or self._code is not None:
             return
-        pid = self.pid
+        try:
+            pid = self.pid
+        except OSError:  # it could not be started
+            return
         try:
             try:
                 # The server reports an end before it reaps: no report after the opening means that it is the process.

@@ -11,6 +11,7 @@ back is complete, and nothing depends on the order of packets.
 
 From a worker comes a stream of frames, `FRAME header (nbytes, kind) | body`:
 
+    BOOTED            nothing: the process runs, and comes to the initializer (not sent if there is none)
     READY             nothing: the initializer has returned
     INIT_FAILED       the traceback as text
     ANSWER            ANSWER header, then segments, which cover the packet's items in their order
@@ -30,6 +31,7 @@ __all__ = [
     "ANSWER",
     "ANSWER_HEADER",
     "BLOCK",
+    "BOOTED",
     "CALLS",
     "CALL_HEADER",
     "FAILURE",
@@ -62,7 +64,7 @@ IN_BLOCK = 1  # flag: function and payload are in a block
 ISOLATE = 2  # flag: a result that does not unpickle must not spoil its neighbours
 
 FRAME = Struct("<QB")  # nbytes of the body, kind
-READY, INIT_FAILED, ANSWER = FRAME_KINDS = 1, 2, 3
+READY, INIT_FAILED, ANSWER, BOOTED = FRAME_KINDS = 1, 2, 3, 4
 ANSWER_HEADER = Struct("<QQdB")  # seq, index of the first item, seconds, final
 SEGMENT = Struct("<BIQ")  # kind, items, nbytes
 VALUES, VALUE, FAILURE, SPLIT = 0, 1, 2, 3

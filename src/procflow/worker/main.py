@@ -9,7 +9,7 @@ from time import perf_counter
 
 from procflow.start import main_module
 from procflow.wire.channel import packet_reader, stream_reader
-from procflow.wire.packets import INIT_FAILED, READY
+from procflow.wire.packets import BOOTED, INIT_FAILED, READY
 from procflow.worker.answer import write_frame
 from procflow.worker.run import Runner
 from procflow.worker.status import open_page
@@ -36,6 +36,7 @@ def run(payload: bytes | memoryview, fds: list[int]) -> int:
     def load() -> Initializer:
         if len(data) == HEAD:
             return None, ()
+        write_frame(fds[1], BOOTED)  # the pool may launch another one: an initializer can take long
         from procflow.start.passing import loads_in_child
 
         loaded: Initializer = loads_in_child(data[HEAD:], fds[FDS:])
