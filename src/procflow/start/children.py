@@ -150,7 +150,7 @@ class ServedChild(Child):
         self._sentinel = owned.own(status)
         os.set_blocking(status, False)
         self._pid = 0
-        self._birth = allocate_lock()  # taken before `_lock`
+        self._birth = RLock()  # taken before `_lock`
         self._errno = 0
         self._received = b""
 
