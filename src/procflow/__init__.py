@@ -107,6 +107,7 @@ if TYPE_CHECKING:
     from procflow.errors import PicklingError as PicklingError
     from procflow.errors import PoolBusy as PoolBusy
     from procflow.errors import PoolClosed as PoolClosed
+    from procflow.errors import ProcessDied as ProcessDied
     from procflow.errors import ProcessStateError as ProcessStateError
     from procflow.errors import ProcflowError as ProcflowError
     from procflow.errors import ProtocolError as ProtocolError
@@ -140,6 +141,7 @@ _HOME = {
     "PicklingError": "errors",
     "PoolBusy": "errors",
     "PoolClosed": "errors",
+    "ProcessDied": "errors",
     "ProcessStateError": "errors",
     "ProcflowError": "errors",
     "ProtocolError": "errors",

@@ -40,7 +40,7 @@ class Context(_stdlib.BaseContext):
     """
 
     _name: str
-    Process: type[Process]
+    Process = Process  # of each context its own
 
     def get_context(self, method: str | None = None) -> Context:  # type: ignore[override]
         """This context, or that of another method.

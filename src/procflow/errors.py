@@ -21,6 +21,7 @@ __all__ = [
     "PicklingError",
     "PoolBusy",
     "PoolClosed",
+    "ProcessDied",
     "ProcessStateError",
     "ProcflowError",
     "ProtocolError",
@@ -135,6 +136,26 @@ class WorkerDied(ProcflowError, RuntimeError):
         return f"worker {self.pid} {ended} holding task {self.task}, {held}. {_advice(self.exitcode)}"
 
 
+class ProcessDied(ProcflowError, RuntimeError):
+    """The process ended before its target had returned or raised anything, so it has no result.
+
+    Its `__cause__` is what ended it, if that was an exception that ends programs, such as KeyboardInterrupt.
+
+    Attributes:
+        name: The name of the process.
+        pid: The process id that it had.
+        exitcode: As in `Process.exitcode`: -N for signal N.
+    """
+
+    def __init__(self, name: str, pid: int, exitcode: int | None) -> None:
+        super().__init__(name, pid, exitcode)
+        self.name, self.pid, self.exitcode = name, pid, exitcode
+
+    def __str__(self) -> str:
+        ended = describe_exit(self.exitcode)
+        return f"process {self.name!r} (pid {self.pid}) {ended} before its target returned. {_advice(self.exitcode)}"
+
+
 class InitializerError(ProcflowError, RuntimeError):
     """The pool's workers end before they are ready, one after the other, so no task can run.
 
@@ -170,11 +191,9 @@ def describe_exit(exitcode: int | None) -> str:
 
 def _advice(exitcode: int | None) -> str:
     if exitcode is not None and exitcode >= 0:
-        return "Did the task call sys.exit() or os._exit()? Return a value or raise an exception instead."
+        return "Did it call sys.exit() or os._exit()? Return a value or raise an exception instead."
     if exitcode == -signal.SIGKILL:
-        return (
-            "SIGKILL is often the kernel's out-of-memory killer: give the pool fewer processes or less data per task."
-        )
+        return "SIGKILL is often the kernel's out-of-memory killer: run fewer processes at once, or with less data."
     if exitcode in (-signal.SIGSEGV, -signal.SIGABRT, -signal.SIGBUS, -signal.SIGFPE, -signal.SIGILL):
-        return "That is a crash in native code: run the task alone with engine='serial' and `python -X faulthandler`."
-    return "Something outside the pool ended it."
+        return "That is a crash in native code: run the same call alone, with `python -X faulthandler`."
+    return "Something outside of it ended it."

@@ -7,6 +7,9 @@ It derives from `multiprocessing.process.BaseProcess`, so the set of children, t
 `_Popen`, the extension point that the standard library's three start methods use themselves; and each use that does
 not fit the state is a clear error here, not an `assert` that `python -O` removes.
 
+What the target returns or raises waits in a file that the child writes before it ends (`worker.result`), so join()
+has nothing to read, and a process whose result nobody asks for costs one file more.
+
 Import-light: every spawned child imports this.
 """
 
@@ -15,6 +18,7 @@ from __future__ import annotations
 import os
 import sys
 from multiprocessing import process as _stdlib
+from types import GenericAlias
 
 from procflow.start import child
 from procflow.start.main_module import stop_replay
@@ -23,16 +27,32 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
     from types import TracebackType
-    from typing import Any, Self
+    from typing import Any, Generic, Self
+
+    from typing_extensions import TypeVar
 
     from procflow.errors import ProcessStateError
     from procflow.start.popen import Popen
+    from procflow.worker.result import File, Raised, Refused, Value
+
+    R_co = TypeVar("R_co", covariant=True, default=Any)
+else:
+    R_co = None
+
+    class Generic:
+        """At run time the class is subscriptable, and that is all: typing would cost a child 8 ms."""
+
+        def __class_getitem__(cls, item):
+            return cls if cls is Generic else GenericAlias(cls, item)
+
 
 __all__ = ["ForkProcess", "ForkServerProcess", "Process", "SpawnProcess"]
 
 
-class Process(_stdlib.BaseProcess):
+class Process(_stdlib.BaseProcess, Generic[R_co]):
     """A function, or a subclass's `run()`, in a process of its own.
+
+    `Process[R]` has a target that returns R, or a `run()` that does; `result()` gives it.
 
     Args:
         group: Must be None; it is there because `threading.Thread` has it.
@@ -54,11 +74,14 @@ class Process(_stdlib.BaseProcess):
     _popen: Popen | None
     _parent_pid: int
     _closed: bool
+    _bound = False  # whether it ends with this process as a daemonic one does, and yet may have children
+    _result_file: File | None = None  # in the child: where the result goes
+    _outcome: Value | Raised | Refused | None = None  # in the parent, once it was read
 
     def __init__(
         self,
         group: None = None,
-        target: Callable[..., object] | None = None,
+        target: Callable[..., R_co] | None = None,
         name: str | None = None,
         args: Iterable[Any] = (),
         kwargs: Mapping[str, Any] | None = None,
@@ -107,6 +130,47 @@ class Process(_stdlib.BaseProcess):
         self._started("joined")
         super().join(timeout)
 
+    def result(self, timeout: float | None = None) -> R_co:
+        """Wait for the process, at most `timeout` seconds, and return what its target (or its `run()`) returned.
+
+        It may be called again, and does not change `exitcode`. Large arrays in a result are not copied.
+
+        Raises:
+            Exception: What the target raised, with the traceback of the process as its `__cause__`.
+            ProcessDied: The process ended before that: by a signal, by sys.exit(), by an interrupt.
+            TimeoutError: It still runs.
+            PicklingError: What the target returned can't be pickled.
+        """
+        self.join(timeout)
+        popen = self._started("asked for its result")
+        if self._outcome is None:
+            if popen.poll() is None:
+                from procflow.errors import TimeoutError
+
+                raise TimeoutError(f"{self.name!r} still runs after {timeout} s; wait again, or stop() it")
+            self._outcome = self._read_result(popen)
+        value: R_co = _value_of(self._outcome, self.name)
+        return value
+
+    def _read_result(self, popen: Popen) -> Value | Raised | Refused:
+        from procflow.errors import ProcessDied
+        from procflow.worker.result import Raised, read_result
+
+        outcome = read_result(popen.result_fd)
+        if outcome is None or (isinstance(outcome, Raised) and not isinstance(outcome.error, Exception)):
+            died = ProcessDied(self.name, popen.pid, popen.poll())
+            died.__cause__ = outcome.error if outcome is not None else None
+            outcome = Raised(died)
+        popen.forget_result()
+        return outcome
+
+    def run(self) -> R_co:  # type: ignore[override]  # multiprocessing's returns None
+        """Call the target, in the new process. A subclass may do something else; `result()` gives what it returns."""
+        parts: Any = self  # the stubs do not have them
+        value: Any = parts._target(*parts._args, **parts._kwargs) if parts._target else None
+        result: R_co = value
+        return result
+
     def is_alive(self) -> bool:
         """Whether the process has been started and has not ended. Never blocks."""
         self._check_open()
@@ -127,13 +191,27 @@ class Process(_stdlib.BaseProcess):
         self._started("interrupted").interrupt()
 
     def stop(self, grace: float = 5.0) -> int | None:
-        """End the process: SIGTERM, and SIGKILL if it still runs after `grace` seconds. Gives its exit code."""
+        """End the process and the processes below it. Gives its exit code.
+
+        It gets SIGTERM, and SIGKILL if it still runs after `grace` seconds. What is then left of the processes that it
+        had started, and they in turn, gets SIGKILL (on Linux; elsewhere only daemonic ones end with it).
+        """
         popen = self._started("stopped")
-        popen.terminate()
-        self.join(grace)
-        if popen.poll() is None:
-            popen.kill()
+        if popen.poll() is not None:
             self.join()
+            return self.exitcode
+        from procflow.start.family import Family
+
+        family = Family(popen.pid)
+        try:
+            popen.terminate()
+            self.join(grace)
+        finally:  # also when Ctrl-C has ended the waiting
+            if popen.poll() is None:
+                family.look()
+                popen.kill()
+            family.kill()
+        self.join()
         return self.exitcode
 
     def __enter__(self) -> Self:
@@ -160,9 +238,28 @@ class Process(_stdlib.BaseProcess):
         connection = sys.modules.get("procflow.connection")
         if child.forked and connection is not None:  # copies that came with the fork would hide the ends' closing
             connection.close_unpassed_ends(connection.connections_in(vars(self), inherited=True))
+        if self._result_file is not None:
+            vars(self)["run"] = self._run_for_result  # what _bootstrap() calls
         base: Any = super()  # the stubs have only what is documented
         code: int = base._bootstrap(parent_sentinel)
         return code
+
+    def _run_for_result(self) -> None:
+        file = self._result_file
+        assert file is not None
+        del vars(self)["run"]
+        try:
+            value = self.run()
+        except SystemExit:
+            raise
+        except BaseException as error:
+            from procflow.worker.result import keep_failure
+
+            keep_failure(file, error)
+            raise
+        from procflow.worker.result import keep_value  # the fork server and a forking parent have it imported
+
+        keep_value(file, value)
 
     @staticmethod
     def _after_fork() -> None:
@@ -198,7 +295,7 @@ class Process(_stdlib.BaseProcess):
         return self._popen
 
 
-class ForkProcess(Process):
+class ForkProcess(Process[R_co]):
     """A Process that is a fork of this one: it inherits all memory, and no thread but the one that forks."""
 
     _start_method = "fork"
@@ -206,11 +303,15 @@ class ForkProcess(Process):
     @staticmethod
     def _Popen(process: Process) -> Popen:
         from procflow.start.popen import Popen
+        from procflow.wire import pickling
+        from procflow.worker import result
+
+        _ = pickling, result  # imported once here, and not again in each child
 
         return Popen(process, "fork")
 
 
-class SpawnProcess(Process):
+class SpawnProcess(Process[R_co]):
     """A Process in a fresh interpreter."""
 
     _start_method = "spawn"
@@ -222,7 +323,7 @@ class SpawnProcess(Process):
         return Popen(process, "spawn")
 
 
-class ForkServerProcess(Process):
+class ForkServerProcess(Process[R_co]):
     """A Process forked from a small server that has no threads and next to no memory."""
 
     _start_method = "forkserver"
@@ -232,6 +333,20 @@ class ForkServerProcess(Process):
         from procflow.start.popen import Popen
 
         return Popen(process, "forkserver")
+
+
+def _value_of(outcome: Value | Raised | Refused, name: str) -> Any:
+    from procflow.errors import PicklingError
+    from procflow.worker.result import Raised, Refused
+
+    if isinstance(outcome, Raised):
+        raise outcome.error
+    if isinstance(outcome, Refused):
+        raise PicklingError(
+            f"the target of process {name!r} returned something that can't be pickled, so it can't come back: "
+            f"{outcome.why}. Return plain data instead."
+        )
+    return outcome.value
 
 
 def _state_error(text: str) -> ProcessStateError:

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import atexit
 import faulthandler
 import multiprocessing
 import os
 import signal
+import subprocess
 import sys
 import threading
 import time
 from typing import Any
 
 import procflow
-from procflow.process import Process
+from procflow.process import ForkProcess, ForkServerProcess, Process, SpawnProcess
 from tests.support import DEADLOCK
 
 
@@ -34,8 +36,85 @@ class Forgetful(Process):
         self.number = 1
 
 
+class _Square:
+    """Mixed into the Process of each start method: run() returns something."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__()
+        self.number = number
+
+    def run(self) -> int:
+        return self.number**2
+
+
+class SquareByFork(_Square, ForkProcess[int]):
+    pass
+
+
+class SquareBySpawn(_Square, SpawnProcess[int]):
+    pass
+
+
+class SquareByForkServer(_Square, ForkServerProcess[int]):
+    pass
+
+
+SquareBy: dict[str, Any] = {"fork": SquareByFork, "spawn": SquareBySpawn, "forkserver": SquareByForkServer}
+
+
 def nothing() -> None:
     pass
+
+
+def returns(value: object) -> object:
+    return value
+
+
+def returns_bytes(nbytes: int) -> bytes:
+    return b"x" * nbytes
+
+
+def returns_arrays() -> object:
+    import numpy
+
+    return numpy.arange(300_000), numpy.ones(1, dtype=int), numpy.zeros((200, 300), dtype="float32")
+
+
+def returns_a_lock() -> object:
+    return threading.Lock()
+
+
+def returns_a_closure(number: int) -> Any:
+    return lambda other: number + other
+
+
+def returns_and_dies_at_exit() -> str:
+    atexit.register(os.kill, os.getpid(), signal.SIGKILL)
+    return "done"
+
+
+def forks_and_returns() -> str:
+    pid = os.fork()
+    if pid == 0:
+        return "a fork of it"
+    os.waitpid(pid, 0)
+    return "the process itself"
+
+
+def closes_all_and_opens(path: str) -> str:
+    os.closerange(3, 256)
+    while (fd := os.open(path, os.O_CREAT | os.O_RDWR)) < 64:
+        pass
+    os.pwrite(fd, b"mine", 0)
+    return "not to be written there"
+
+
+def keeps_grandchildren(answer: Any) -> None:
+    first = subprocess.Popen([sys.executable, "-c", "import subprocess, sys; subprocess.run(['sleep', '600'])"])
+    second = Process(target=time.sleep, args=(600,))
+    second.start()
+    answer.send([first.pid, second.pid])
+    time.sleep(600)
 
 
 def raises() -> None:

@@ -5,16 +5,22 @@ from __future__ import annotations
 import os
 import signal
 
-from procflow.start import lifeline, passing
+from procflow.start import lifeline, owned, passing, process_entry, spool
 from procflow.start.launch import Child, ForkServerDied, fork, launch
-from procflow.start.process_entry import ENTRY
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
 # What the fork server has imported by the time that it forks for a Process: what such a child needs in any case.
-_PRELOAD = ("procflow.process", "procflow.start.process_entry", "multiprocessing.util", "multiprocessing.context")
+_PRELOAD = (
+    "procflow.process",
+    "procflow.start.process_entry",
+    "procflow.worker.result",
+    "procflow.wire.pickling",
+    "multiprocessing.util",
+    "multiprocessing.context",
+)
 
 
 class Popen:
@@ -22,11 +28,14 @@ class Popen:
 
     def __init__(self, process: Any, method: str, preload: tuple[str, ...] = ()) -> None:
         self.method = method
-        self.child = _launch(process, method, (*_PRELOAD, *preload))
+        # What the target returns. A file and not a pipe: the child writes all of it at once, so that it can end, and
+        # join() need not read anything, whatever its size; and nobody has to read what nobody asks for.
+        self._born, self.result_fd = owned.generation(), owned.own(spool.anonymous_file())
         try:
+            self.child = _launch(process, method, (*_PRELOAD, *preload), self.result_fd)
             self.pid, self.sentinel = self.child.pid, self.child.sentinel
         except BaseException:
-            self.child.close()
+            self.close()
             raise
 
     @property
@@ -56,19 +65,34 @@ class Popen:
 
     def close(self) -> None:
         """Release the fds."""
-        self.child.close()
+        child: Child | None = getattr(self, "child", None)  # absent if it could not be launched
+        if child is not None:
+            child.close()
+        self.forget_result()
+
+    def forget_result(self) -> None:
+        """Release the file with the result. Idempotent."""
+        fd, self.result_fd = self.result_fd, -1
+        if fd >= 0:
+            owned.close(fd, self._born)
+
+    def __del__(self) -> None:
+        if getattr(self, "result_fd", -1) >= 0:
+            self.forget_result()
 
 
-def _launch(process: Any, method: str, preload: tuple[str, ...]) -> Child:
+def _launch(process: Any, method: str, preload: tuple[str, ...], result_fd: int) -> Child:
     # A daemonic process is its parent's: it goes when the parent goes, however that ends. Others may outlive it.
-    bound: bool = process.daemon
+    bound: bool = process.daemon or process._bound
     if method == "fork":
         sentinel = lifeline.reading_end()
-        return fork(lambda: process._bootstrap(parent_sentinel=sentinel), keep=(), bound=bound)
+        return fork(lambda: process_entry.bootstrap(process, sentinel, result_fd), keep=(result_fd,), bound=bound)
     _ensure_resource_tracker()
     data, fds = passing.dumps_for_child(process, _given(process), f"the process {process.name!r}", method)
     for attempt in (1, 2):
-        child = launch(method, ENTRY, data, fds, name=process.name, bound=bound, preload=preload)
+        child = launch(
+            method, process_entry.ENTRY, data, [*fds, result_fd], name=process.name, bound=bound, preload=preload
+        )
         try:
             _ = child.pid
         except ForkServerDied:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from procflow.start import child, main_module, passing
+import os
+
+from procflow.start import child, main_module, owned, passing
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -13,10 +15,18 @@ ENTRY = "procflow.start.process_entry:run"
 
 def run(payload: bytes | memoryview, fds: list[int]) -> int:
     """Unpickle the Process object and run it, as multiprocessing's own children do."""
+    result_fd = owned.own(fds[-1])  # the last one; see popen.py
+    os.set_inheritable(result_fd, False)
     try:
         process: Any = passing.loads_in_child(payload, fds)
     except BaseException as error:
         main_module.explain(error)
         raise
-    code: int = process._bootstrap(parent_sentinel=child.parent_sentinel)
+    return bootstrap(process, child.parent_sentinel, result_fd)
+
+
+def bootstrap(process: Any, parent_sentinel: int, result_fd: int) -> int:
+    """Run the Process object, here in its child; what it returns goes to `result_fd`."""
+    process._result_file = (result_fd, os.fstat(result_fd).st_ino, os.getpid())
+    code: int = process._bootstrap(parent_sentinel=parent_sentinel)
     return code

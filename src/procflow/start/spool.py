@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 def spool(buffers: Iterable[Buffer]) -> int:
     """Write the buffers one after another to a new anonymous file; give its fd, positioned at the start."""
-    fd = _anonymous_file()
+    fd = anonymous_file()
     try:
         for buffer in buffers:
             view = memoryview(buffer).cast("B")
@@ -39,7 +39,8 @@ def read_rest(fd: int, offset: int) -> bytes:
     return chunks[0] if len(chunks) == 1 else b"".join(chunks)
 
 
-def _anonymous_file() -> int:
+def anonymous_file() -> int:
+    """Open a file without a name; give its fd."""
     if hasattr(os, "memfd_create"):
         return os.memfd_create("procflow", os.MFD_CLOEXEC)
     import tempfile

@@ -17,9 +17,10 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from procflow.errors import PicklingError
 
-__all__ = ["PROTOCOL", "dumps", "loads", "not_picklable"]
+__all__ = ["PROTOCOL", "dumps", "dumps_with_buffers", "loads", "not_picklable"]
 
 PROTOCOL = 5
+_BESIDE = 32 * 1024  # bytes: below it, a copy inside the pickle costs less than a part of its own
 
 loads = pickle.loads
 _dumps = pickle.dumps
@@ -41,6 +42,29 @@ def dumps(obj: object) -> bytes:
     if b"multiprocessing.connection" in data:  # plain pickle copies the number of its descriptor, which is no use there
         return _dumps_by_value(obj)
     return data
+
+
+def dumps_with_buffers(obj: object) -> tuple[bytes, list[memoryview]]:
+    """Pickle `obj` as `dumps` does, with large contiguous buffers beside the pickle: for `loads(data, buffers=...)`."""
+    buffers: list[memoryview] = []
+
+    def keep_inside(buffer: pickle.PickleBuffer) -> bool:
+        try:
+            view = buffer.raw()
+        except BufferError:  # not contiguous
+            return True
+        if view.nbytes < _BESIDE:
+            return True
+        buffers.append(view)
+        return False
+
+    try:
+        data = _dumps(obj, PROTOCOL, buffer_callback=keep_inside)
+    except Exception:  # noqa: BLE001 - the object's own reduction: anything may be raised
+        return _dumps_by_value(obj), []
+    if (b"__main__" in data and main_module.by_value()) or b"multiprocessing.connection" in data:
+        return _dumps_by_value(obj), []
+    return data, buffers
 
 
 def _dumps_by_value(obj: object) -> bytes:
