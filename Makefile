@@ -34,6 +34,7 @@ demo:
 	    for method in "" spawn fork forkserver; do run start-methods.py $$method; done; \
 	    run pool-base.py; \
 	    run pool-pipe.py; \
+	    run supervisor-echo.py; \
 	    run token-count.py
 
 test:

@@ -113,6 +113,7 @@ if TYPE_CHECKING:
     from procflow.errors import ProtocolError as ProtocolError
     from procflow.errors import RemoteError as RemoteError
     from procflow.errors import RemoteTraceback as RemoteTraceback
+    from procflow.errors import SupervisorGaveUp as SupervisorGaveUp
     from procflow.errors import TimeoutError as TimeoutError
     from procflow.errors import TruncatedMessage as TruncatedMessage
     from procflow.errors import UnpicklingError as UnpicklingError
@@ -120,6 +121,10 @@ if TYPE_CHECKING:
     from procflow.executor import PoolExecutor as PoolExecutor
     from procflow.pool import Pool as Pool
     from procflow.process import Process as Process
+    from procflow.supervisor import Backoff as Backoff
+    from procflow.supervisor import Supervisor as Supervisor
+    from procflow.worker.supervised import heartbeat as heartbeat
+    from procflow.worker.supervised import notify_ready as notify_ready
 
 __version__ = "0.1.0"
 
@@ -147,6 +152,7 @@ _HOME = {
     "ProtocolError": "errors",
     "RemoteError": "errors",
     "RemoteTraceback": "errors",
+    "SupervisorGaveUp": "errors",
     "TimeoutError": "errors",
     "TruncatedMessage": "errors",
     "UnpicklingError": "errors",
@@ -154,6 +160,10 @@ _HOME = {
     "Pool": "pool",
     "PoolExecutor": "executor",
     "Process": "process",
+    "Backoff": "supervisor",
+    "Supervisor": "supervisor",
+    "heartbeat": "worker.supervised",
+    "notify_ready": "worker.supervised",
 }
 
 # multiprocessing's own, bound to procflow's default context: so a Lock() from here fits the children started from here.

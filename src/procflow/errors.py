@@ -27,6 +27,7 @@ __all__ = [
     "ProtocolError",
     "RemoteError",
     "RemoteTraceback",
+    "SupervisorGaveUp",
     "TimeoutError",
     "TruncatedMessage",
     "UnpicklingError",
@@ -154,6 +155,30 @@ class ProcessDied(ProcflowError, RuntimeError):
     def __str__(self) -> str:
         ended = describe_exit(self.exitcode)
         return f"process {self.name!r} (pid {self.pid}) {ended} before its target returned. {_advice(self.exitcode)}"
+
+
+class SupervisorGaveUp(ProcflowError, RuntimeError):
+    """A supervised child fell too often, so its supervisor has stopped all of its children.
+
+    Attributes:
+        name: The child.
+        why: How it fell the last time: "crashed", "not ready", "silent", "not started", "finished".
+        max_restarts: How many restarts were allowed...
+        within: ...in so many seconds.
+        detail: What else is known, such as why it could not be started.
+    """
+
+    def __init__(self, name: str, why: str, max_restarts: int, within: float, detail: str = "") -> None:
+        super().__init__(name, why, max_restarts, within, detail)
+        self.name, self.why, self.max_restarts, self.within, self.detail = name, why, max_restarts, within, detail
+
+    def __str__(self) -> str:
+        more = f" ({self.detail})" if self.detail else ""
+        return (
+            f"child {self.name!r} fell again ({self.why}){more} after {self.max_restarts} restarts within "
+            f"{self.within} s, so the supervisor has stopped all. Its own output says why it fell; for a slow "
+            "recovery allow more restarts, or a longer backoff."
+        )
 
 
 class InitializerError(ProcflowError, RuntimeError):

@@ -130,6 +130,12 @@ class Process(_stdlib.BaseProcess, Generic[R_co]):
         self._started("joined")
         super().join(timeout)
 
+    def bind(self) -> None:
+        """Before start(): have the process end with this one, however that ends; unlike a daemonic one, it may have
+        children.
+        """
+        self._bound = True
+
     def result(self, timeout: float | None = None) -> R_co:
         """Wait for the process, at most `timeout` seconds, and return what its target (or its `run()`) returned.
 

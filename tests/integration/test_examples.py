@@ -75,6 +75,25 @@ def test_a_worker_says_hello_through_a_pipe(method: str) -> None:
 
 
 @every_start_method
+def test_a_killed_echo_worker_comes_back_while_the_server_stays(method: str) -> None:
+    done = run("supervisor-echo.py", method)
+    assert re.fullmatch(
+        r"server: ready\n"
+        r"worker: 3 echoes from server (?P<server>\d+)\n"
+        r"the worker is killed\n"
+        r"worker: crashed, exit code -9\n"
+        r"worker: restarted\n"
+        r"worker: 3 echoes from server (?P=server)\n"
+        r"worker: stopped, exit code -15\n"
+        r"server: stopped, exit code -15\n",
+        done.stdout,
+    ), done.stdout
+    assert re.fullmatch(r"worker: crashed: died \(SIGKILL\) \(pid \d+\); restart in 0\.\d+ s\n", done.stderr), (
+        done.stderr
+    )
+
+
+@every_start_method
 def test_tokens_are_counted_as_the_serial_loop_counts_them(method: str) -> None:
     done = run("token-count.py", method, "--limit", "40", "--processes", "2")
     used = r"\w+" if method == DEFAULT else method

@@ -18,7 +18,7 @@ SOURCE = Path(procflow.__file__).parent
 # From the top down. A module imports from its own layer and those below it. Within a layer: see SIBLINGS.
 LAYERS = [
     {"__init__", "joblib"},
-    {"pool", "executor", "process", "connection", "supervisor", "context"},
+    {"pool", "executor", "process", "connection", "supervisor", "supervised", "context"},
     {"dispatch", "observe"},
     {"engines"},
     {"scheduling"},
@@ -35,6 +35,10 @@ SIBLINGS = {
     ("context", "pool"),
     ("context", "connection"),
     ("executor", "pool"),
+    ("supervisor", "connection"),
+    ("supervisor", "context"),
+    ("supervisor", "supervised"),
+    ("supervised", "connection"),
 }
 
 # Imports that point up. Each has its reason, and is made in a function, so that no module needs the other to be loaded.
