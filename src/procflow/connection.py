@@ -26,7 +26,7 @@ from procflow.wire.waiting import Waiting, descriptor, wait_any
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import AsyncIterator, Iterable, Iterator
     from types import TracebackType
     from typing import Any, Generic, Literal, Never, Protocol, Self, SupportsIndex, overload
 
@@ -40,10 +40,18 @@ if TYPE_CHECKING:
     T = TypeVar("T")
     U = TypeVar("U")
 
+    from procflow.wire.arrivals import FutureLike
+
     class _HasFileno(Protocol):
         def fileno(self) -> int: ...
 
+    class _HasSentinel(Protocol):
+        @property
+        def sentinel(self) -> int: ...
+
+    Waitable = _HasFileno | _HasSentinel | FutureLike | int
     WaitableT = TypeVar("WaitableT", bound=_HasFileno | int)
+    AnyWaitableT = TypeVar("AnyWaitableT", bound=Waitable)
 else:
 
     class Generic:
@@ -211,6 +219,48 @@ class Connection(Generic[SendT, RecvT]):
                 return
             yield obj
 
+    # ---- in an asyncio coroutine
+
+    async def arecv(self) -> RecvT:
+        """Receive the next object, without blocking the asyncio loop; errors are those of `recv`.
+
+        If it is cancelled, as by `asyncio.timeout`, nothing is lost: the next call receives what this one did not.
+        Needs a loop that watches descriptors, as asyncio's does but on Windows.
+        """
+        from procflow.wire.in_asyncio import readable
+
+        woken = False
+        while True:
+            try:
+                return self.recv(timeout=0)
+            except TimeoutError:
+                pass
+            if woken and not self.endpoint.begun:  # another thread receives, or there was only news of the other end
+                await _nap()
+            await readable(self.endpoint.waiting())
+            woken = True
+
+    async def asend(self, obj: SendT) -> None:
+        """Send an object from a thread, without blocking the asyncio loop. If it is cancelled, it is sent all the same.
+
+        Raises:
+            BrokenPipeError: As `send`, and so OSError.
+        """
+        from asyncio import to_thread
+
+        await to_thread(self.send, obj)
+
+    async def __aiter__(self) -> AsyncIterator[RecvT]:
+        """Receive until the other end is closed, without blocking the asyncio loop."""
+        while True:
+            try:
+                obj = await self.arecv()
+            except TruncatedMessage:
+                raise
+            except EOFError:
+                return
+            yield obj
+
     # ---- state
 
     def fileno(self) -> int:
@@ -312,6 +362,12 @@ class _PipeMaker(Generic[S, R]):
 Pipe: _PipeMaker[Any, Any] = _PipeMaker()
 
 
+async def _nap() -> None:
+    from asyncio import sleep
+
+    await sleep(0.001)
+
+
 def _connection(endpoint: Endpoint) -> Connection[Any, Any]:
     connection: Connection[Any, Any] = Connection.__new__(Connection)
     connection.endpoint = endpoint
@@ -332,28 +388,57 @@ def wait(  # type: ignore[overload-cannot-match]  # pyright: ignore[reportOverla
 def wait(  # type: ignore[overload-cannot-match]  # pyright: ignore[reportOverlappingOverload]  # noqa: D103, F811
     object_list: Iterable[_HasFileno | int], timeout: float | None = None
 ) -> list[_HasFileno | int]: ...
-def wait(object_list: Iterable[WaitableT], timeout: float | None = None) -> list[WaitableT]:  # noqa: F811
+@overload
+def wait(  # pyright: ignore[reportOverlappingOverload]  # noqa: D103, F811
+    object_list: Iterable[AnyWaitableT], timeout: float | None = None
+) -> list[AnyWaitableT]: ...
+@overload
+def wait(  # type: ignore[overload-cannot-match]  # pyright: ignore[reportOverlappingOverload]  # noqa: D103, F811
+    object_list: Iterable[Waitable], timeout: float | None = None
+) -> list[Waitable]: ...
+def wait(object_list: Iterable[Any], timeout: float | None = None) -> list[Any]:  # noqa: F811
     """Wait until an object is ready, and return those that are, in the order given; [] after `timeout` seconds.
 
     Args:
-        object_list: Connections, sentinels, sockets: descriptors, and whatever has a fileno().
+        object_list: Connections, sockets, descriptors and whatever has a fileno(); processes, which are ready when they
+            have ended; and futures, of a Pool or of `concurrent.futures`, which are ready when they are done.
         timeout: In seconds; None waits without end, a negative one not at all.
     """
-    objects = list(object_list)
+    objects: list[Any] = list(object_list)
     if sys.platform == "win32":
         from procflow.wire.windows import wait_native
 
         ready = wait_native([_native(obj) for obj in objects], timeout)
         return [obj for obj, is_ready in zip(objects, ready, strict=True) if is_ready]
+    futures: list[Any] = [obj for obj in objects if hasattr(obj, "add_done_callback")]
+    if futures:
+        return _wait_with_futures(objects, futures, timeout)
     return wait_any([(obj, _waiting(obj)) for obj in objects], timeout)
 
 
+def _wait_with_futures(objects: list[T], futures: list[Any], timeout: float | None) -> list[T]:
+    from procflow.wire.arrivals import Arrivals
+
+    others = [obj for obj in objects if not hasattr(obj, "add_done_callback")]
+    with Arrivals(futures) as arrivals:
+        waitings: list[tuple[Any, Waiting]] = [(obj, _waiting(obj)) for obj in others]
+        ready = {id(obj) for obj in wait_any([*waitings, (arrivals, Waiting(arrivals.fd))], timeout)}
+    ready |= {id(future) for future in futures if future.done()}
+    return [obj for obj in objects if id(obj) in ready]
+
+
 def _native(obj: object) -> object:
-    return obj.endpoint.native() if isinstance(obj, Connection) else obj
+    return obj.endpoint.native() if isinstance(obj, Connection) else getattr(obj, "sentinel", obj)
 
 
 def _waiting(obj: object) -> Waiting:
-    return obj.endpoint.waiting() if isinstance(obj, Connection) else Waiting(descriptor(obj))
+    if isinstance(obj, Connection):
+        return obj.endpoint.waiting()
+    known: Any = obj
+    # The class is asked, as a process that was not started raises an error.
+    if not hasattr(known, "fileno") and hasattr(known.__class__, "sentinel"):
+        return Waiting(known.sentinel)
+    return Waiting(descriptor(known))
 
 
 # ---- for the launcher of processes

@@ -41,6 +41,12 @@ def pids(supervisor: Supervisor) -> list[int]:
     return [child.pid for child in supervisor.children() if child.pid is not None]
 
 
+def wait_pids(supervisor: Supervisor, count: int) -> list[int]:
+    """A child may work before its supervisor has told that it started it."""
+    wait_until(lambda: len(pids(supervisor)) == count, f"{count} children that run")
+    return pids(supervisor)
+
+
 class Events(list[Any]):
     """A callback that keeps what it is called with."""
 
@@ -81,7 +87,7 @@ def test_a_killed_child_comes_back_alone(ctx: Any, log: str) -> None:
         supervisor.add(targets.works, (log, "first"), name="first", backoff=AT_ONCE)
         supervisor.add(targets.works, (log, "second"), name="second")
         wait_lines(log, 2)
-        first, second = pids(supervisor)
+        first, second = wait_pids(supervisor, 2)
         os.kill(first, signal.SIGKILL)
         (again,) = events.wait(Restarted, "first")
         assert (again.restarts, again.pid != first) == (1, True)
@@ -98,11 +104,10 @@ def test_a_group_is_restarted_together(ctx: Any, log: str, strategy: Any, same: 
         for name in ("first", "second", "third"):
             supervisor.add(targets.works, (log, name), name=name, backoff=AT_ONCE)
         wait_lines(log, 3)
-        before = pids(supervisor)
+        before = wait_pids(supervisor, 3)
         os.kill(before[1], signal.SIGKILL)
         events.wait(Restarted, "third")
-        wait_until(lambda: len(pids(supervisor)) == 3)
-        after = pids(supervisor)
+        after = wait_pids(supervisor, 3)
         assert sum(one == other for one, other in zip(before, after, strict=True)) == same
         assert wait_lines(log, 4)[3] == "third ends"
 
@@ -189,12 +194,11 @@ def test_a_supervisor_within_a_supervisor(ctx: Any, log: str) -> None:
         with pytest.raises(ProcessStateError, match="supervised"):
             inner.start()
         wait_lines(log, 3)
-        before = pids(inner)
+        before = wait_pids(inner, 2)
         os.kill(before[0], signal.SIGKILL)  # one too many for the inner one: it stops, and the outer one restarts it
         events.wait(Restarted, "inner")
         assert events.wait(Exited, "inner")[0].detail == "gave up: 'one' crashed"
-        wait_until(lambda: len(pids(inner)) == 2)
-        assert not set(before) & set(pids(inner))
+        assert not set(before) & set(wait_pids(inner, 2))
         wait_lines(log, 6)
     assert lines(log)[-3:] == ["outer ends", "inner two ends", "inner one ends"]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import socket
 from typing import Any, Never, assert_type
 
-from procflow import Process
+from procflow import Future, Process
 from procflow.connection import Connection, Pipe, wait
 
 
@@ -74,3 +74,18 @@ def vary(connection: Connection[object, bool]) -> None:
     # An end that sends anything and receives bools serves where ints are sent and received.
     narrower: Connection[int, int] = connection
     narrower.send(1)
+
+
+def waits_for_all_kinds(connection: Connection[int, str], process: Process[int], future: Future[int]) -> None:
+    assert_type(wait([process]), list[Process[int]])
+    assert_type(wait([future]), list[Future[int]])
+    for ready in wait([connection, process, future], 1.0):
+        if ready is process:
+            print(process.result())
+
+
+async def receives(connection: Connection[int, str]) -> None:
+    assert_type(await connection.arecv(), str)
+    await connection.asend(1)
+    async for message in connection:
+        assert_type(message, str)
