@@ -5,6 +5,7 @@ Each is a user's program. It says on standard output what the test has to know, 
 
 from __future__ import annotations
 
+import gc
 import itertools
 import os
 import random
@@ -15,6 +16,8 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 from types import FrameType
+
+import psutil
 
 import procflow
 
@@ -156,6 +159,38 @@ def use_in_a_handler(method: str, folder: str) -> None:
         wrong = [outcome for outcome in outcomes if outcome not in (42, "PoolBusy")]
         assert not wrong, wrong
         assert 42 in outcomes
+
+
+# -- pools that nobody ends -------------------------------------------------------------------------------------------
+
+
+def end_without_close(method: str, folder: str) -> None:
+    pool = procflow.get_context(method).Pool(2)
+    for _ in range(2):
+        pool.submit(hold, folder)
+    _wait_began(folder, 2)
+
+
+def drop_then_go_on(method: str, folder: str) -> None:
+    pool = procflow.get_context(method).Pool(2)
+    for _ in range(2):
+        pool.submit(hold, folder)
+    _wait_began(folder, 2)
+    family = psutil.Process().children(recursive=True)
+    workers = [member for member in family if any(member.pid == int(name) for name in _began(folder))]
+    assert len(workers) == 2
+    del pool
+    gc.collect()
+    psutil.wait_procs(workers, LONG)
+
+
+def _began(folder: str) -> list[str]:
+    return [path.name.removeprefix("began-") for path in Path(folder).glob("began-*")]
+
+
+def _wait_began(folder: str, tasks: int) -> None:
+    while len(_began(folder)) < tasks:
+        time.sleep(0.001)
 
 
 # -- forks of the program ---------------------------------------------------------------------------------------------

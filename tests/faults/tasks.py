@@ -153,3 +153,10 @@ def double_or_die(share: float, n: int) -> int:
     if random.random() < share:
         sigkill()
     return 2 * n
+
+
+def map_in_a_pool(method: str) -> list[int]:
+    import procflow
+
+    with procflow.get_context(method).Pool(2) as pool:
+        return pool.map(double, range(3))
