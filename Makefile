@@ -19,11 +19,11 @@ INSTALL = @sh .ci/venv "$(VENV)"
 
 # The targets share one environment.
 .NOTPARALLEL:
-.PHONY: all demo test yardstick coverage lint format types docs docs-serve bench build clean help
+.PHONY: all demo test stress yardstick coverage lint format types docs docs-serve bench build clean help
 
 help:
 	@sed -n '1,/^$$/s/^# \{0,1\}//p' Makefile
-	@echo "Targets: all demo test yardstick coverage lint format types docs docs-serve bench build clean"
+	@echo "Targets: all demo test stress yardstick coverage lint format types docs docs-serve bench build clean"
 
 all: test lint types docs
 
@@ -40,6 +40,11 @@ demo:
 test:
 	$(INSTALL) test
 	@$(RUN) -m pytest $(PYTEST_ARGS)
+
+# Storms of random work and killed workers: make stress SECONDS=600 SEED=1
+stress:
+	$(INSTALL) test
+	@$(RUN) -m tests.stress.storm $(or $(SECONDS),60) $(SEED)
 
 # The interpreter's own tests of multiprocessing and of ProcessPoolExecutor, on procflow.
 yardstick:
