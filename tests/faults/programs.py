@@ -146,7 +146,7 @@ def use_in_a_handler(method: str, folder: str) -> None:
         def ask(_signum: int, _frame: FrameType | None) -> None:
             try:
                 outcomes.append(pool.submit(double, 21).result())
-            except RuntimeError as error:
+            except procflow.PoolBusy as error:
                 outcomes.append(type(error).__name__)
 
         signal.signal(signal.SIGALRM, ask)
