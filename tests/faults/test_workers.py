@@ -69,7 +69,7 @@ def test_a_worker_that_is_killed_while_it_reads_or_writes_much_fails_one_task(ct
             assert answers(pool)
 
 
-def test_a_worker_killed_in_the_middle_of_a_large_result_fails_that_task(ctx: procflow.Context) -> None:
+def test_a_worker_that_dies_while_it_pickles_a_large_result_fails_that_task(ctx: procflow.Context) -> None:
     with ctx.Pool(1) as pool:
         assert isinstance(pool.submit(tasks.return_then_die).exception(DEADLOCK), procflow.WorkerDied)
         assert answers(pool)
