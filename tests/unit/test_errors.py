@@ -15,8 +15,10 @@ DOCS = Path(__file__).parents[2] / "docs"
 MADE: dict[str, tuple[object, ...]] = {  # what those whose constructors ask for something are made of
     "InitializerError": (3, "why"),
     "PeerReset": (104, "reset"),
+    "ProcessDied": ("name", 42, -9),
     "RemoteError": ("Type", "repr", "traceback", "why"),
     "RemoteTraceback": ("traceback",),
+    "SupervisorGaveUp": ("name", "why", 3, 5.0),
     "WorkerDied": (7, 42, -9, True),
 }
 ERRORS = [
