@@ -12,17 +12,18 @@ import pytest
 
 from procflow.dispatch.outcome import Failure, decode
 from procflow.errors import PicklingError, RemoteError, RemoteTraceback, WorkerDied
-from procflow.wire.blocks import Blocks
+from procflow.wire.blocks import Writer, anonymous_file
 from procflow.wire.packets import (
     ANSWER,
     ANSWER_HEADER,
-    BLOCK,
     CALL_HEADER,
     CALLS,
     FRAME,
-    IN_BLOCK,
+    IN_BLOCKS,
     ISOLATE,
     MAP,
+    PIECES,
+    PLACES,
     SEGMENT,
     SPLIT,
     STAR,
@@ -30,7 +31,9 @@ from procflow.wire.packets import (
     VALUE,
     VALUES,
 )
+from procflow.wire.parcels import Reader
 from procflow.wire.pickling import dumps
+from procflow.wire.pieces import Loose, Pieces
 from procflow.worker import run as run_module
 from procflow.worker.run import Runner
 from procflow.worker.status import (
@@ -54,7 +57,7 @@ bench: Bench  # the one of the test that runs
 class Frame:
     """One answer, decoded."""
 
-    def __init__(self, body: bytes) -> None:
+    def __init__(self, body: bytes, reader: Reader) -> None:
         self.seq, self.first, self.seconds, self.final = ANSWER_HEADER.unpack_from(body)
         self.kinds: list[int] = []
         self.items: list[int] = []
@@ -63,10 +66,15 @@ class Frame:
         while at < len(body):
             kind, items, nbytes = SEGMENT.unpack_from(body, at)
             at += SEGMENT.size
+            data: object = body[at : at + nbytes]
+            if kind & PLACES:
+                data = reader.parcel(body[at : at + nbytes])
+            elif kind & PIECES:
+                data = Loose(body[at : at + nbytes])
             self.kinds.append(kind)
             self.items.append(items)
             if kind != SPLIT:
-                outcome = decode(kind, body[at : at + nbytes])
+                outcome = decode(kind & (PLACES - 1), data)
                 self.outcomes += [outcome.error] if isinstance(outcome, Failure) else outcome
             at += nbytes
 
@@ -82,14 +90,14 @@ class Bench:
         os.ftruncate(page, PAGE_SIZE)
         self.page, self.log = open_page(page)
         os.close(page)
-        self.blocks = Blocks()
-        self.runner = Runner(self.writer, self.page, self.log, self.blocks.fd)
+        self.tasks = Writer(anonymous_file("tasks"), mapped=True)
+        self.results = Reader(anonymous_file("results"), mapped=True)
+        self.runner = Runner(self.writer, self.page, self.log, self.tasks.fd, self.results.fd)
         self.seq = 0
 
     def close(self) -> None:
-        for fd in (self.reader, self.writer):
+        for fd in (self.reader, self.writer, self.tasks.fd, self.results.fd):
             os.close(fd)
-        self.blocks.close()
 
     def frames(self) -> list[Frame]:
         data = b""
@@ -104,7 +112,7 @@ class Bench:
             nbytes, kind = FRAME.unpack_from(data, at)
             at += FRAME.size
             assert kind == ANSWER
-            frames.append(Frame(data[at : at + nbytes]))
+            frames.append(Frame(data[at : at + nbytes], self.results))
             at += nbytes
         return frames
 
@@ -141,19 +149,17 @@ class Bench:
         block: bool,
     ) -> list[Frame]:
         self.seq += 1
-        flags = (ISOLATE if isolate else 0) | (IN_BLOCK if block else 0)
+        flags = (ISOLATE if isolate else 0) | (IN_BLOCKS if block else 0)
         header = TASK.pack(self.seq, job, oldest, start, count, grain, kind, flags, len(function))
         body = function + payload
         if block:
-            offset = self.blocks.allocate(len(body))
-            self.blocks.write(offset, (function, payload))
-            body = BLOCK.pack(offset, len(function + payload))
+            body = self.tasks.store(Pieces([function, payload])) or b""
         self.runner.run(header + body)
         return self.frames()
 
     def call(self, *calls: bytes) -> list[Frame]:
         """Run separate calls, each pickled."""
-        payload = b"".join(CALL_HEADER.pack(len(call)) + call for call in calls)
+        payload = b"".join(CALL_HEADER.pack(len(call), 0) + call for call in calls)
         return self.run_packed(b"", payload, 0, len(calls), 0, CALLS, True, 1, 1, False)
 
 

@@ -7,7 +7,7 @@ import threading
 from procflow.engines.base import OBJECTS, RAISED
 from procflow.errors import RemoteError, UnpicklingError
 from procflow.wire.packets import FAILURE, VALUE
-from procflow.wire.pickling import loads
+from procflow.wire.pickling import loads, stream_of, unpack
 from procflow.wire.shown import told
 from procflow.worker.failure import unpack_failure
 
@@ -31,8 +31,8 @@ def decode(kind: int, data: object) -> list[object] | Failure:
         return Failure(data)  # type: ignore[arg-type]
     try:
         if kind == FAILURE:
-            return Failure(unpack_failure(data))  # type: ignore[arg-type]
-        value = loads(data)  # type: ignore[arg-type]
+            return Failure(unpack_failure(stream_of(data)))  # type: ignore[arg-type]
+        value = loads(data) if type(data) is bytes else unpack(data)  # type: ignore[arg-type]
     except BaseException as refusal:
         if isinstance(refusal, KeyboardInterrupt) and threading.current_thread() is threading.main_thread():
             raise  # the user's Ctrl-C, as far as one can tell

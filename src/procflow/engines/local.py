@@ -15,10 +15,10 @@ L4  Under spawn and forkserver no more workers boot at once than there are cores
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import sys
-import threading
 from collections import deque
 from contextlib import suppress
 from multiprocessing import resource_tracker
@@ -28,14 +28,17 @@ from time import monotonic, perf_counter
 from procflow.cpu import cpu_count
 from procflow.engines.local_worker import READ_MAX, Cut, LocalWorker, Sent
 from procflow.engines.poller import open_poller
+from procflow.errors import PicklingError
 from procflow.start.launch import launch, launch_fork
 from procflow.start.owned import disown, own
 from procflow.start.passing import dumps_for_child
-from procflow.wire.blocks import Blocks
+from procflow.wire.blocks import PLACE, Writer, anonymous_file, can_map
 from procflow.wire.channel import open_channel
 from procflow.wire.holding import holding_calls
-from procflow.wire.packets import BLOCK, CALL_HEADER, CALLS, FAILURE, IN_BLOCK, ISOLATE, PACKET_MAX, TASK
-from procflow.wire.pickling import dumps, not_picklable
+from procflow.wire.packets import CALL_HEADER, CALLS, FAILURE, IN_BLOCKS, ISOLATE, PACKET_MAX, TASK
+from procflow.wire.parcels import Reader
+from procflow.wire.pickling import dumps, not_picklable, pack
+from procflow.wire.pieces import Pieces
 from procflow.wire.shown import shown, told
 from procflow.worker.main import EAGER, FDS, PLAIN, SLEEPY, STREAM, prepare, serve
 from procflow.worker.status import CUT_PAUSE
@@ -47,13 +50,12 @@ if TYPE_CHECKING:
     from procflow.engines.base import Report, Work
     from procflow.scheduling.scheduler import Packet
 
-    Encoded = tuple[bytes, int]  # the packet, and the offset of its block, NO_BLOCK if it has none
+    Encoded = tuple[bytes, tuple[int, ...]]  # the packet, and the slots of its blocks
 
 __all__ = ["LocalEngine"]
 
 sched_yield = getattr(os, "sched_yield", lambda: None)
 
-NO_BLOCK = -1
 SPIN = 50e-6  # seconds of looking for an answer before sleeping; also what counts as a quick task
 GRACE = 1.0  # seconds from SIGTERM to SIGKILL when the pool is terminated
 ENTRY = "procflow.worker.main:run"
@@ -110,49 +112,59 @@ class LocalEngine:
         # which removes it when the worker ends. multiprocessing.resource_tracker
         resource_tracker.ensure_running()
         self._poller = open_poller(portable=portable)
+        self._mapped = can_map() and not portable
         try:
-            self._blocks = Blocks(portable=portable)
+            self._tasks = Writer(own(anonymous_file("procflow-tasks", portable=portable)), mapped=self._mapped)
         except BaseException:
             self._poller.close()
             raise
-        own(self._blocks.fd)
-        self._block_lock = threading.Lock()
+        self._spare: list[Reader] = []  # files for results, of workers that are gone: the next ones get them
+        self._results: list[Reader] = []  # all of them
 
     # -- packets ------------------------------------------------------------------------------------------------------
 
-    def pack_call(self, function: Callable[..., object], args: object, kwargs: object) -> bytes:
-        return dumps((function, args, kwargs))
+    def pack_call(self, function: Callable[..., object], args: object, kwargs: object) -> bytes | Pieces:
+        packed = pack((function, args, kwargs))
+        return packed if isinstance(packed, bytes) else packed.frozen()
 
     def encode(self, work: Work, packet: Packet, oldest: int) -> Encoded:
         job = packet.job
         function = b""
+        payload: bytes | Pieces
         if work.kind == CALLS:
-            pack = CALL_HEADER.pack
-            calls: list[bytes] = work.items(packet.start, packet.stop)  # type: ignore[assignment]
-            payload = b"".join([part for call in calls for part in (pack(len(call)), call)])
+            payload = _join_calls(work.items(packet.start, packet.stop))  # type: ignore[arg-type]
         else:
             worker = self._workers.get(packet.worker)
             if worker is None or job.id not in worker.known:
                 function = self._pack_function(work)
-            payload = dumps(work.items(packet.start, packet.stop))
+            payload = pack(work.items(packet.start, packet.stop))
         flags = ISOLATE if work.isolate else 0
         grain = 0 if job.adaptive else job.grain
         size = len(function) + len(payload)
         count = packet.stop - packet.start
         in_packet = TASK.size + size <= PACKET_MAX
         if not in_packet:
-            flags |= IN_BLOCK
+            flags |= IN_BLOCKS
         header = TASK.pack(packet.seq, job.id, oldest, packet.start, count, grain, work.kind, flags, len(function))
         if in_packet:
-            return header + function + payload, NO_BLOCK
-        with self._block_lock:
-            offset = self._blocks.allocate(size)
+            return header + function + payload, ()  # type: ignore[operator]  # pieces are larger than a packet
+        places = self._store(function, payload)
+        return header + places, _slots_of(places)
+
+    def _store(self, function: bytes, payload: bytes | Pieces) -> bytes:
+        """Put a packet's body into blocks; return their places."""
+        parts, buffers = ([payload], ()) if isinstance(payload, bytes) else (payload.parts, payload.buffers)
+        pieces = Pieces([function, *parts], buffers)
         try:
-            self._blocks.write(offset, (function, payload))
-        except BaseException:
-            self._free(offset)
-            raise
-        return header + BLOCK.pack(offset, size), offset
+            places = self._tasks.store(pieces)
+            if places is None:
+                raise OSError(errno.ENOMEM, "the workers' tasks hold too many earlier arguments")
+        except OSError as refusal:
+            raise PicklingError(
+                f"there is no room for the arguments, {len(pieces)} bytes: {told(refusal)}. "
+                "Give each task less data, or free some memory or disk space."
+            ) from refusal
+        return places
 
     def _pack_function(self, work: Work) -> bytes:
         function = self._functions.get(work.id)
@@ -166,22 +178,20 @@ class LocalEngine:
         return function
 
     def send(self, packet: Packet, encoded: object) -> bool:
-        data, offset = encoded  # type: ignore[misc]
+        data, slots = encoded  # type: ignore[misc]
         worker = self._workers[packet.worker]
+        if slots:  # type: ignore[has-type]
+            self._tasks.give(slots, worker.id)  # type: ignore[has-type]
         # Noted before it is written: the answer may be read, by the leader, before the write has returned to us.
-        worker.sent[packet.seq] = Sent(packet.job.id, packet.start, offset)  # type: ignore[has-type]
+        worker.sent[packet.seq] = Sent(packet.job.id, packet.start, slots)  # type: ignore[has-type]
         if worker.channel.send(data):  # type: ignore[has-type]
             return True
-        self._release(worker, packet.seq)
+        self._withdraw(worker, packet.seq)
         return False
 
     def discard(self, encoded: object) -> None:
-        if encoded[1] != NO_BLOCK:  # type: ignore[index]
-            self._free(encoded[1])  # type: ignore[index]
-
-    def _free(self, offset: int) -> None:
-        with self._block_lock:
-            self._blocks.free(offset)
+        if encoded[1]:  # type: ignore[index]
+            self._tasks.free(encoded[1])  # type: ignore[index]
 
     def take_back(self, worker: int) -> int | None:
         held = self._workers.get(worker)
@@ -194,15 +204,14 @@ class LocalEngine:
         if packet is None:
             return None
         seq: int = TASK.unpack_from(packet)[0]
-        self._release(held, seq)
+        self._withdraw(held, seq)
         return seq
 
-    def _release(self, worker: LocalWorker, seq: int) -> int:
-        """The worker does not hold this packet any more: free its block; return its job."""
-        sent = worker.sent.pop(seq)
-        if sent.block != NO_BLOCK:
-            self._free(sent.block)
-        return sent.job
+    def _withdraw(self, worker: LocalWorker, seq: int) -> None:
+        """The worker has not seen this packet, and will not: take its blocks back."""
+        slots = worker.sent.pop(seq).slots
+        if slots:
+            self._tasks.free(slots)
 
     def forget(self, job: int) -> None:
         self._functions.pop(job, None)
@@ -273,10 +282,15 @@ class LocalEngine:
 
     def _launch(self, worker: int) -> LocalWorker:
         name = f"PoolWorker-{worker}"
-        channel = open_channel(portable=self._portable)
-        made = LocalWorker(worker, channel, portable=self._portable)
+        big = self._results_file()
         try:
-            fds = [channel.reader, made.result_writer, made.page_fd, self._blocks.fd]
+            channel = open_channel(portable=self._portable)
+            made = LocalWorker(worker, channel, big, portable=self._portable)
+        except BaseException:
+            self._spare.append(big)
+            raise
+        try:
+            fds = [channel.reader, made.result_writer, made.page_fd, self._tasks.fd, big.fd]
             stream = not channel.takes_back
             if self._method == "fork":
                 made.child = launch_fork(
@@ -291,9 +305,19 @@ class LocalEngine:
                 )
         except BaseException:
             made.close_all()
+            self._spare.append(big)
             raise
         made.close_childs_ends()
         return made
+
+    def _results_file(self) -> Reader:
+        try:
+            return self._spare.pop()
+        except IndexError:
+            fd = own(anonymous_file("procflow-results", portable=self._portable))
+            made = Reader(fd, mapped=self._mapped)
+            self._results.append(made)
+            return made
 
     def _pack_initializer(self) -> tuple[bytes, list[int]]:
         """Pickle the initializer for a worker. For each anew: descriptors among its arguments may change."""
@@ -326,8 +350,10 @@ class LocalEngine:
         held = self._workers.pop(worker, None)
         if held is None:
             return
-        for seq in list(held.sent):
-            self._release(held, seq)
+        held.sent.clear()
+        self._tasks.free_owned(worker)
+        held.big.settle()
+        self._spare.append(held.big)
         held.close_all()
 
     # -- what happened ------------------------------------------------------------------------------------------------
@@ -388,11 +414,11 @@ class LocalEngine:
                 break
             if report[0] == "answer" and report[4]:
                 self._quick = report[3] < SPIN
-                job = self._release(worker, report[2])
+                job = worker.sent.pop(report[2]).job  # its blocks are the worker's, until its word in their table
                 if all(kind != FAILURE for kind, _, _ in report[5]):
                     worker.known.add(job)  # it has the function: later packets need not carry it
             elif report[0] == "split":
-                self._release(worker, report[2])
+                del worker.sent[report[2]]
         if not open_end:  # no news by itself: a task may have closed it, or a child of the worker may hold it
             self._unwatch(worker.results)
 
@@ -488,9 +514,33 @@ class LocalEngine:
             self.reap(worker)
         self._by_fd.clear()
         self._poller.close()
-        disown(self._blocks.fd)
-        self._blocks.close()
+        for file in (self._tasks, *self._results):
+            fd = file.fd
+            file.leave()
+            disown(fd)
+            os.close(fd)
 
 
 def _why_unstarted(error: Exception) -> str:
     return f"The last could not be started: {told(error)}"
+
+
+def _slots_of(places: bytes) -> tuple[int, ...]:
+    """Return the slots of these places."""
+    return tuple([place[0] for place in PLACE.iter_unpack(places)])
+
+
+def _join_calls(calls: list[bytes | Pieces]) -> bytes | Pieces:
+    """Put separate calls one after the other."""
+    header = CALL_HEADER.pack
+    try:
+        return b"".join([part for call in calls for part in (header(len(call), 0), call)])  # type: ignore[misc]
+    except TypeError:  # not all are bytes
+        pass
+    parts: list[bytes | memoryview] = []
+    buffers: list[memoryview] = []
+    for call in calls:
+        pieces = Pieces([call]) if isinstance(call, bytes) else call
+        parts += (header(pieces.stream_nbytes, len(pieces.buffers)), *pieces.parts)
+        buffers += pieces.buffers
+    return Pieces(parts, buffers)

@@ -8,9 +8,21 @@ from time import monotonic
 
 from procflow.engines.base import OBJECTS
 from procflow.start.owned import disown, own
-from procflow.wire.blocks import anonymous_file
-from procflow.wire.packets import ANSWER, ANSWER_HEADER, BOOTED, FRAME, FRAME_KINDS, INIT_FAILED, READY, SEGMENT, SPLIT
+from procflow.wire.blocks import anonymous_file, reserve
+from procflow.wire.packets import (
+    ANSWER,
+    ANSWER_HEADER,
+    BOOTED,
+    FRAME,
+    FRAME_KINDS,
+    INIT_FAILED,
+    PLACES,
+    READY,
+    SEGMENT,
+    SPLIT,
+)
 from procflow.wire.pickling import loads
+from procflow.wire.pieces import Loose
 from procflow.worker.status import (
     BEGUN,
     CUT_PAUSE,
@@ -35,6 +47,7 @@ if TYPE_CHECKING:
     from procflow.engines.base import Report, Segment
     from procflow.start.launch import Child
     from procflow.wire.channel import TaskChannel
+    from procflow.wire.parcels import Reader
 
 __all__ = ["READ_MAX", "Cut", "LocalWorker", "Sent"]
 
@@ -45,12 +58,12 @@ F_SETPIPE_SZ = 1031  # fcntl(2), Linux
 class Sent:
     """A packet that a worker holds."""
 
-    __slots__ = ("block", "job", "told")
+    __slots__ = ("job", "slots", "told")
 
-    def __init__(self, job: int, first: int, block: int) -> None:
+    def __init__(self, job: int, first: int, slots: tuple[int, ...]) -> None:
         self.job = job
         self.told = first  # the first item that was not reported yet
-        self.block = block  # its offset
+        self.slots = slots  # of its blocks
 
 
 class Cut:
@@ -69,9 +82,10 @@ class LocalWorker:
 
     child: Child
 
-    def __init__(self, worker: int, channel: TaskChannel, *, portable: bool = False) -> None:
+    def __init__(self, worker: int, channel: TaskChannel, big: Reader, *, portable: bool = False) -> None:
         self.id = worker
         self.channel = channel
+        self.big = big  # its results that are in blocks; the file is the engine's, the next worker gets it
         self.known: set[int] = set()  # jobs whose function it has
         self.sent: dict[int, Sent] = {}  # packets it holds, by seq
         self.booted = False  # it was heard of
@@ -85,7 +99,7 @@ class LocalWorker:
             self._open += (self.results, self.result_writer)
             self.page_fd = anonymous_file("procflow-status", portable=portable)
             self._open.append(self.page_fd)
-            os.ftruncate(self.page_fd, PAGE_SIZE)
+            reserve(self.page_fd, PAGE_SIZE)
             self._page, self._log = open_page(self.page_fd)
         except BaseException:
             for fd in self._open:
@@ -147,7 +161,15 @@ class LocalWorker:
         if first < sent.told:  # the pool has looked at the log before this came
             segments = _behind(segments, sent.told - first)
         sent.told += sum([items for _, items, _ in segments])
+        self._open_parcels(segments)
         reports.append(("answer", self.id, seq, seconds, bool(final), segments))
+
+    def _open_parcels(self, segments: list[Segment]) -> None:
+        """Take over what is in blocks. Only now: what was reported before is the user's, or has been used again."""
+        for place, (kind, items, data) in enumerate(segments):
+            if kind >= PLACES and isinstance(data, bytes):
+                body = self.big.parcel(data) if kind & PLACES else Loose(data)
+                segments[place] = (kind & (PLACES - 1), items, body)
 
     def look(self, reports: list[Report]) -> None:
         """Report results that are in its log: of a process that is dead, or does not come to writing them."""
@@ -165,6 +187,7 @@ class LocalWorker:
         segments = _behind(segments, sent.told - first)
         if segments:
             sent.told += sum([items for _, items, _ in segments])
+            self._open_parcels(segments)
             reports.append(("answer", self.id, begun, 0.0, False, segments))
 
     def status(self) -> tuple[int, int | None, int]:

@@ -21,21 +21,21 @@ if TYPE_CHECKING:
 
 __all__ = ["dumps_by_value"]
 
-_picklers: dict[bool, Callable[[io.BytesIO], Any]] = {}  # by whether __main__ goes by name
+_picklers: dict[bool, Callable[[io.BytesIO, Any], Any]] = {}  # by whether __main__ goes by name
 
 
-def dumps_by_value(obj: object) -> bytes:
+def dumps_by_value(obj: object, buffer_callback: Callable[[pickle.PickleBuffer], object] | None = None) -> bytes:
     """Pickle `obj` with its functions and classes inside, where another process could not import them."""
     by_name = not main_module.by_value()
     make = _picklers.get(by_name)
     if make is None:
         make = _picklers[by_name] = _pickler_class(by_name)
     buffer = io.BytesIO()
-    make(buffer).dump(obj)
+    make(buffer, buffer_callback).dump(obj)
     return buffer.getvalue()
 
 
-def _pickler_class(by_name: bool) -> Callable[[io.BytesIO], Any]:
+def _pickler_class(by_name: bool) -> Callable[[io.BytesIO, Any], Any]:
     """Make the class at its first use: cloudpickle and multiprocessing take 40 ms to import."""
     from collections import ChainMap
     from multiprocessing import reduction
@@ -57,7 +57,7 @@ def _pickler_class(by_name: bool) -> Callable[[io.BytesIO], Any]:
             by_value: Any = super()
             return by_value.reducer_override(obj)
 
-    return lambda buffer: Pickler(buffer, pickle.HIGHEST_PROTOCOL)
+    return lambda buffer, callback: Pickler(buffer, pickle.HIGHEST_PROTOCOL, callback)
 
 
 def _is_global_of_main(obj: object) -> bool:

@@ -2,9 +2,10 @@
 
 To a worker goes a *packet*, at most PACKET_MAX bytes, so that a packet pipe carries it whole or not at all:
 
-    TASK header | function | payload                 payload of CALLS: (u32 length, pickle of (fn, args, kwargs)) *
-    TASK header with IN_BLOCK | offset, nbytes       payload of MAP, STAR: one pickle of the items
-                                                     IN_BLOCK: function and payload stand in a block of shared memory
+    TASK header | function | payload                 payload of CALLS: (CALL header, pickle of (fn, args, kwargs)) *
+    TASK header with IN_BLOCKS | places              payload of MAP, STAR: one pickle of the items
+                                                     IN_BLOCKS: function and payload are the stream of a
+                                                     parcel in shared memory, buffers beside it; pieces.py
 
 The function travels with each packet of a job until that worker has answered one of them; so a packet that was taken
 back is complete, and nothing depends on the order of packets.
@@ -21,6 +22,9 @@ From a worker comes a stream of frames, `FRAME header (nbytes, kind) | body`:
     VALUE     one pickled value
     FAILURE   a pickled tuple, see `pack_failure`: `items` are done with; one failed, its chunk's others do not run
     SPLIT     no item: the packet's items did not unpickle together and none has begun; send them one by one
+
+To VALUES, VALUE and FAILURE may be added: PLACES, the bytes are the places of a parcel with the pickle; or PIECES, they
+are a pickle with buffers, see pieces.py, for which no block was free.
 """
 
 from __future__ import annotations
@@ -30,7 +34,6 @@ from struct import Struct
 __all__ = [
     "ANSWER",
     "ANSWER_HEADER",
-    "BLOCK",
     "BOOTED",
     "CALLS",
     "CALL_HEADER",
@@ -38,10 +41,12 @@ __all__ = [
     "FRAME",
     "FRAME_KINDS",
     "INIT_FAILED",
-    "IN_BLOCK",
+    "IN_BLOCKS",
     "ISOLATE",
     "MAP",
     "PACKET_MAX",
+    "PIECES",
+    "PLACES",
     "READY",
     "SEGMENT",
     "SPLIT",
@@ -56,11 +61,10 @@ PACKET_MAX = 4096  # bytes: what a packet pipe keeps together, and PIPE_BUF on L
 # seq, job, oldest job still alive, index of the first item, items, items in a chunk (0: one), kind, flags, function's
 # nbytes
 TASK = Struct("<QIIQIIBBI")
-BLOCK = Struct("<QQ")  # offset, nbytes
-CALL_HEADER = Struct("<I")
+CALL_HEADER = Struct("<QI")  # bytes in the stream, buffers beside it
 
 CALLS, MAP, STAR = 0, 1, 2  # kind: separate calls; fn(item); fn(*item)
-IN_BLOCK = 1  # flag: function and payload are in a block
+IN_BLOCKS = 1  # flag: function and payload are in blocks
 ISOLATE = 2  # flag: a result that does not unpickle must not spoil its neighbours
 
 FRAME = Struct("<QB")  # nbytes of the body, kind
@@ -68,3 +72,4 @@ READY, INIT_FAILED, ANSWER, BOOTED = FRAME_KINDS = 1, 2, 3, 4
 ANSWER_HEADER = Struct("<QQdB")  # seq, index of the first item, seconds, final
 SEGMENT = Struct("<BIQ")  # kind, items, nbytes
 VALUES, VALUE, FAILURE, SPLIT = 0, 1, 2, 3
+PLACES, PIECES = 0x40, 0x80

@@ -5,6 +5,10 @@
                                 notebook, a REPL, `-c` or standard input, which another process can't import
 
 multiprocessing's own reducers (connections, sockets, partial methods) are known to the second one.
+
+`dumps` makes bytes. `pack` makes bytes, too, or `Pieces` of what is big: buffers of at least OUT_OF_BAND bytes stay out
+of the stream (PEP 574), and large bytes in it are taken by reference. Small objects go first the way that is fastest
+for them; the one that meets something big turns over, and the next ones go the other way until one is small.
 """
 
 from __future__ import annotations
@@ -12,18 +16,27 @@ from __future__ import annotations
 import pickle
 
 from procflow.start import main_module
+from procflow.wire.pieces import OUT_OF_BAND, Loose, Pieces
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from procflow.errors import PicklingError
+    from collections.abc import Iterable
+    from typing import Any
 
-__all__ = ["PROTOCOL", "dumps", "dumps_with_buffers", "loads", "not_picklable"]
+    from procflow.errors import PicklingError
+    from procflow.wire.parcels import Parcel
+
+__all__ = ["PROTOCOL", "dumps", "dumps_with_buffers", "loads", "not_picklable", "pack", "stream_of", "unpack"]
 
 PROTOCOL = 5
-_BESIDE = 32 * 1024  # bytes: below it, a copy inside the pickle costs less than a part of its own
 
 loads = pickle.loads
 _dumps = pickle.dumps
+_bigger = False  # whether the last object that was packed was big; threads may overwrite it: it only decides the way
+
+
+class _Big(BaseException):
+    """Pickling has met a big buffer. No Exception: a reducer in between, of the user's, may catch those."""
 
 
 def dumps(obj: object) -> bytes:
@@ -37,40 +50,124 @@ def dumps(obj: object) -> bytes:
         data = _dumps(obj, PROTOCOL)
     except Exception:  # noqa: BLE001 - the object's own reduction: anything may be raised
         return _dumps_by_value(obj)
-    if b"__main__" in data and main_module.by_value():
-        return _dumps_by_value(obj)
-    if b"multiprocessing.connection" in data:  # plain pickle copies the number of its descriptor, which is no use there
+    if _needs_value(data):
         return _dumps_by_value(obj)
     return data
 
 
 def dumps_with_buffers(obj: object) -> tuple[bytes, list[memoryview]]:
     """Pickle `obj` as `dumps` does, with large contiguous buffers beside the pickle: for `loads(data, buffers=...)`."""
-    buffers: list[memoryview] = []
-
-    def keep_inside(buffer: pickle.PickleBuffer) -> bool:
-        try:
-            view = buffer.raw()
-        except BufferError:  # not contiguous
-            return True
-        if view.nbytes < _BESIDE:
-            return True
-        buffers.append(view)
-        return False
-
+    beside = _Parts()
     try:
-        data = _dumps(obj, PROTOCOL, buffer_callback=keep_inside)
+        data = _dumps(obj, PROTOCOL, buffer_callback=beside.keep)
     except Exception:  # noqa: BLE001 - the object's own reduction: anything may be raised
         return _dumps_by_value(obj), []
-    if (b"__main__" in data and main_module.by_value()) or b"multiprocessing.connection" in data:
-        return _dumps_by_value(obj), []
-    return data, buffers
+    return (_dumps_by_value(obj), []) if _needs_value(data) else (data, beside.buffers)
+
+
+def pack(obj: object) -> bytes | Pieces:
+    """Pickle `obj` like `dumps`, without copying what is big: that must stay as it is until the pieces are written."""
+    global _bigger
+    if _bigger:
+        packed = _pack_pieces(obj)
+        _bigger = len(packed) >= OUT_OF_BAND
+        return packed
+    try:
+        data = _dumps(obj, PROTOCOL, buffer_callback=_stays_in_band)
+    except _Big:
+        _bigger = True
+        return _pack_pieces(obj)
+    except Exception:  # noqa: BLE001 - the object's own reduction: anything may be raised
+        return _pack_by_value(obj)
+    if len(data) >= OUT_OF_BAND:
+        _bigger = True
+    if _needs_value(data):
+        return _pack_by_value(obj)
+    return data
+
+
+def unpack(data: bytes | Loose | Parcel) -> Any:
+    """Unpickle what `pack` has made, as it came."""
+    if isinstance(data, bytes):
+        return loads(data)
+    pieces: tuple[memoryview, Iterable[bytearray | memoryview]] = data.pieces()
+    return loads(pieces[0], buffers=pieces[1])
+
+
+def stream_of(data: bytes | Loose | Parcel) -> bytes | memoryview:
+    """Return the stream of what has no buffers."""
+    return data if isinstance(data, bytes) else data.pieces()[0]
+
+
+def _needs_value(data: bytes) -> bool:
+    if b"__main__" in data and main_module.by_value():
+        return True
+    return b"multiprocessing.connection" in data  # plain pickle copies the number of its descriptor: no use there
+
+
+def _stays_in_band(buffer: pickle.PickleBuffer) -> bool:
+    """Tell pickle to copy this buffer into the stream."""
+    try:
+        big = buffer.raw().nbytes >= OUT_OF_BAND
+    except BufferError:  # not contiguous: pickle says so
+        return True
+    if big:
+        raise _Big
+    return True
+
+
+class _Parts:
+    """The file that pickle writes to: it gets large bytes by reference, and all else in frames of 64 KiB."""
+
+    def __init__(self) -> None:
+        self.parts: list[bytes | memoryview] = []
+        self.buffers: list[memoryview] = []
+
+    def write(self, data: bytes | bytearray) -> None:
+        self.parts.append(data if isinstance(data, bytes) else memoryview(data))
+
+    def keep(self, buffer: pickle.PickleBuffer) -> bool:
+        """Return whether the buffer has to go into the stream."""
+        try:
+            view = buffer.raw()
+        except BufferError:
+            return True
+        if view.nbytes < OUT_OF_BAND:
+            return True
+        self.buffers.append(view)
+        return False
+
+    def packed(self) -> bytes | Pieces:
+        pieces = Pieces(self.parts, self.buffers)
+        return pieces if len(pieces) >= OUT_OF_BAND else b"".join(self.parts)
+
+
+def _pack_pieces(obj: object) -> bytes | Pieces:
+    out = _Parts()
+    try:
+        pickle.Pickler(out, PROTOCOL, buffer_callback=out.keep).dump(obj)
+    except Exception:  # noqa: BLE001 - the object's own reduction: anything may be raised
+        return _pack_by_value(obj)
+    if any(len(part) < _FRAME and _needs_value(bytes(part)) for part in out.parts):
+        return _pack_by_value(obj)
+    return out.packed()
+
+
+_FRAME = 1 << 17  # bytes: what is longer is one large string or bytes object by itself, in which nothing is named
 
 
 def _dumps_by_value(obj: object) -> bytes:
     from procflow.start.by_value import dumps_by_value
 
     return dumps_by_value(obj)
+
+
+def _pack_by_value(obj: object) -> bytes | Pieces:
+    from procflow.start.by_value import dumps_by_value
+
+    out = _Parts()
+    out.write(dumps_by_value(obj, out.keep))
+    return out.packed()
 
 
 def not_picklable(what: str, refusal: BaseException) -> PicklingError:

@@ -5,7 +5,9 @@
 
 A1  Written and logged items follow each other without a gap, from the packet's first on.
 A2  The log is emptied after it was written, never before; the pool drops what it gets twice.
-A3  Only the worker itself records and writes, not a fork of it that a task has made.
+A3  What is big goes into blocks of the worker's own file, and the segment says where (`blocks.py`); if there is no
+    room, it goes through the pipe.
+A4  Only the worker itself records and writes, not a fork of it that a task has made.
 """
 
 from __future__ import annotations
@@ -13,11 +15,27 @@ from __future__ import annotations
 import os
 import sys
 
-from procflow.wire.packets import ANSWER, ANSWER_HEADER, FAILURE, FRAME, SEGMENT, SPLIT, VALUE, VALUES
-from procflow.wire.pickling import dumps
+from procflow.wire.packets import (
+    ANSWER,
+    ANSWER_HEADER,
+    FAILURE,
+    FRAME,
+    PIECES,
+    PLACES,
+    SEGMENT,
+    SPLIT,
+    VALUE,
+    VALUES,
+)
+from procflow.wire.pickling import dumps, pack
+from procflow.wire.pieces import OUT_OF_BAND, Pieces
 from procflow.wire.shown import told
 from procflow.worker.failure import pack_failure
 from procflow.worker.status import BEGUN, FIRST, LOG_SIZE, LOGGED, NOTHING, RUNS
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from procflow.wire.blocks import Writer
 
 __all__ = ["Answer", "write_frame"]
 
@@ -51,11 +69,12 @@ class Answer:
     """One object serves all packets of a worker, one after the other.
 
     A task may fork, and the copy may return: it would go on as this worker, in the same pipes and the same page. So a
-    copy ends (A3) before it records anything.
+    copy ends (A4) before it records anything.
     """
 
-    def __init__(self, out: int, page: memoryview[int], log: memoryview[int]) -> None:
+    def __init__(self, out: int, page: memoryview[int], log: memoryview[int], writer: Writer) -> None:
         self._out, self._page, self._log = out, page, log
+        self._writer = writer
         self._values: list[object] = []  # since the last write, for as long as nothing but values came
         self._segments: list[bytes] = []  # not logged: what came before `_values`
         self._copied = False  # this process is a fork of the worker, made by a task
@@ -92,7 +111,7 @@ class Answer:
             self._values.append(value)
             return
         try:
-            data = dumps(value)
+            data = pack(value)
         except BaseException as refusal:  # noqa: BLE001 - user code: reductions
             self._add(FAILURE, 1, pack_failure(_not_picklable(value, refusal)))
             return
@@ -159,19 +178,21 @@ class Answer:
         self._values.clear()
         self._segments.clear()
 
-    def _add(self, kind: int, items: int, data: bytes) -> None:
+    def _add(self, kind: int, items: int, data: bytes | Pieces) -> None:
+        if len(data) >= OUT_OF_BAND:
+            kind, data = self._put_away(kind, data)
         header = SEGMENT.pack(kind, items, len(data))
         if not self._logs:
-            self._segments += (header, data)
+            self._segments += (header, data)  # type: ignore[arg-type]  # what is big was put away
             self._next += items
             return
         end = self._end + len(header) + len(data)
         if end > LOG_SIZE:
-            self._add_large(header, items, data)
+            self._add_large(header, items, data)  # type: ignore[arg-type]
             return
         log = self._log
         log[self._end : self._end + len(header)] = header
-        log[self._end + len(header) : end] = data
+        log[self._end + len(header) : end] = data  # type: ignore[assignment]
         self._next += items
         self._end = self._page[LOGGED] = end
 
@@ -186,6 +207,19 @@ class Answer:
         self._next += items
         self._written()
 
+    def _put_away(self, kind: int, data: bytes | Pieces) -> tuple[int, bytes]:
+        """Put it into blocks; return what stands for it."""
+        pieces = Pieces([data]) if isinstance(data, bytes) else data
+        try:
+            places = self._writer.store(pieces)
+        except OSError:  # no memory, no space, a limit
+            places = None
+        if self._logs:
+            self._values.clear()  # so that they are not pickled together: they are in the log, and this in its block
+        if places is not None:
+            return kind | PLACES, places
+        return (kind, data) if isinstance(data, bytes) else (kind | PIECES, data.joined())
+
     # -- pickling -----------------------------------------------------------------------------------------------------
 
     def _settle_values(self) -> None:
@@ -197,7 +231,7 @@ class Answer:
     def _add_values(self, values: list[object]) -> None:
         if not self._isolate or SAFE.issuperset(map(type, values)):
             try:
-                data = dumps(values)
+                data = pack(values)
             except BaseException:  # noqa: BLE001 - user code: reductions; one by one shows which it is
                 pass
             else:
@@ -205,7 +239,7 @@ class Answer:
                 return
         for value in values:
             try:
-                data = dumps(value)
+                data = pack(value)
             except BaseException as refusal:  # noqa: BLE001
                 self._add(FAILURE, 1, pack_failure(_not_picklable(value, refusal)))
             else:

@@ -41,7 +41,7 @@ def pack_failure(error: BaseException, *, skip: str | None = None) -> bytes:
     return dumps((data, type(error).__qualname__, shown(error), text, why))
 
 
-def unpack_failure(packed: bytes) -> BaseException:
+def unpack_failure(packed: bytes | memoryview) -> BaseException:
     """Rebuild the exception, with the worker's traceback as its cause; a RemoteError if it can't be rebuilt."""
     from procflow.errors import RemoteError, RemoteTraceback
 

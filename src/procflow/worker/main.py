@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 __all__ = ["EAGER", "FDS", "PLAIN", "SLEEPY", "STREAM", "prepare", "run", "serve"]
 
-FDS = 4  # task pipe, result pipe, status page, blocks; further ones belong to the initializer's arguments
+FDS = 5  # task pipe, result pipe, status page, files for big tasks and results; more are the initializer's arguments'
 HEAD = 2  # bytes
 SPIN = 100e-6  # seconds: how long a thread that submits and waits takes between an answer and the next task
 PLAIN, STREAM = b"p", b"s"  # first byte of the payload: the kind of the task pipe
@@ -56,7 +56,7 @@ def prepare() -> None:
 
 def serve(fds: Sequence[int], load: Callable[[], Initializer], *, stream: bool, eager: bool) -> int:
     """Load the initializer and call it, then run packets; return the exit code."""
-    tasks, results, status, blocks = fds
+    tasks, results, status, big_tasks, big_results = fds
     failed = "Its initializer or initargs can't be rebuilt in a worker"
     try:
         initializer, initargs = load()
@@ -70,7 +70,7 @@ def serve(fds: Sequence[int], load: Callable[[], Initializer], *, stream: bool, 
         text = f"{failed}:\n" + "".join(traceback.format_exception(type(error), error, error.__traceback__))
         write_frame(results, INIT_FAILED, text.encode("utf-8", "backslashreplace"))
         return 1
-    runner = Runner(results, *open_page(status), blocks)
+    runner = Runner(results, *open_page(status), big_tasks, big_results, portable=stream)
     read_packet = stream_reader(tasks) if stream else packet_reader(tasks)
     spin = _spinner(tasks)
     try:

@@ -12,23 +12,23 @@ import os
 from itertools import islice
 from time import perf_counter
 
-from procflow.wire.blocks import read_block
+from procflow.wire.blocks import RESULTS_MOST, Writer, can_map
 from procflow.wire.packets import (
-    BLOCK,
     CALL_HEADER,
     CALLS,
-    IN_BLOCK,
+    IN_BLOCKS,
     ISOLATE,
     STAR,
     TASK,
 )
+from procflow.wire.parcels import VIEWS_MOST, Reader
 from procflow.wire.pickling import loads
 from procflow.worker.answer import Answer
 from procflow.worker.status import NOTHING, REVOKED, RUNS, STOP, STOP_SEQ, WIDEST, WIDTH_BITS
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
 __all__ = ["Runner"]
 
@@ -39,10 +39,14 @@ REPORTS = 64  # a packet of many quick items reports its place this many times
 class Runner:
     """Runs packets one after the other. It keeps the functions of the jobs that are alive."""
 
-    def __init__(self, out: int, page: memoryview[int], log: memoryview[int], blocks: int) -> None:
+    def __init__(
+        self, out: int, page: memoryview[int], log: memoryview[int], tasks: int, results: int, *, portable: bool = False
+    ) -> None:
+        """`tasks` and `results` are the files for what is big."""
+        mapped = can_map() and not portable
         self._page = page
-        self._answer = Answer(out, page, log)
-        self._blocks = blocks
+        self._answer = Answer(out, page, log, Writer(results, mapped=mapped, limit=RESULTS_MOST))
+        self._reader = Reader(tasks, mapped=mapped, most_views=VIEWS_MOST)
         self._functions: dict[int, Callable[..., object]] = {}
         self._oldest = 0
         self.was_quick = True  # the last packet
@@ -51,7 +55,8 @@ class Runner:
     def run(self, packet: bytes) -> None:
         """Run the packet, and answer it."""
         began = perf_counter()
-        seq, job, oldest, start, count, grain, kind, flags, function_nbytes = TASK.unpack_from(packet)
+        header = TASK.unpack_from(packet)
+        seq, _, oldest, start, count, grain, _, flags, _ = header
         answer = self._answer
         # How many items one report covers: a chunk, or as many as keep the reports' cost below a hundredth.
         unit = grain or max(1, count // REPORTS)
@@ -59,35 +64,59 @@ class Runner:
             seq, start, began, isolate=bool(flags & ISOLATE), logs=bool(flags & ISOLATE) or unit == 1 or grain > 0
         )
         if self._page[REVOKED] == seq:
+            if flags & IN_BLOCKS:
+                self._reader.parcel(memoryview(packet)[TASK.size :])  # and drop it: that releases the blocks
             answer.finish(began)
             return
         if oldest != self._oldest:
             self._forget(oldest)
-        body: bytes | bytearray = packet
-        offset = TASK.size
-        if flags & IN_BLOCK:
-            where, nbytes = BLOCK.unpack_from(packet, offset)
-            body, offset = read_block(self._blocks, where, nbytes), 0
-        payload = offset + function_nbytes
-        if kind == CALLS:
-            self._run_calls(answer, body, payload, seq, start, count)
-        else:
-            try:
-                function = self._functions.get(job)
-                if function is None:
-                    function = self._functions[job] = loads(memoryview(body)[offset:payload])
-            except BaseException as error:  # noqa: BLE001 - user code: reductions, module level of imports
-                chunk = grain or 1
-                for done in range(0, count, chunk):
-                    answer.failure(error, min(chunk, count - done))
-            else:
-                if kind == STAR:
-                    function = _Starred(function)
-                self._run_items(answer, function, memoryview(body)[payload:], seq, start, count, unit, whole=grain > 0)
+        # In a frame of its own: what the packet brought is released before the pool learns that the worker is free.
+        self._run_packet(answer, packet, header, unit)
         self._page[RUNS] = NOTHING
         now = perf_counter()
         answer.finish(now)
         self.was_quick = now - began < QUICK
+
+    def _run_packet(
+        self,
+        answer: Answer,
+        packet: bytes,
+        header: tuple[int, int, int, int, int, int, int, int, int],
+        unit: int,
+    ) -> None:
+        seq, job, _, start, count, grain, kind, flags, function_nbytes = header
+        body: bytes | memoryview = packet
+        offset = TASK.size
+        buffers: Iterable[memoryview] = ()
+        try:
+            if flags & IN_BLOCKS:
+                body, buffers = self._reader.parcel(memoryview(packet)[offset:]).pieces()
+                offset = 0
+            payload = offset + function_nbytes
+            function = self._functions.get(job)
+            if function is None and kind != CALLS:
+                function = self._functions[job] = loads(memoryview(body)[offset:payload])
+        except BaseException as error:  # noqa: BLE001 - user code: reductions, module level of imports; no memory
+            chunk = grain or 1
+            for done in range(0, count, chunk):
+                answer.failure(error, min(chunk, count - done))
+            return
+        if function is None:
+            self._run_calls(answer, body, buffers, payload, seq, start, count)
+            return
+        if kind == STAR:
+            function = _Starred(function)
+        del header, packet
+        try:
+            items = iter(loads(memoryview(body)[payload:], buffers=buffers))
+        except BaseException as error:  # noqa: BLE001 - user code: reductions, module level of imports
+            if count > (unit if grain else 1):
+                answer.split()
+            else:
+                answer.failure(error, count)
+            return
+        del body, buffers
+        self._run_items(answer, function, items, seq, start, count, unit, whole=grain > 0)
 
     def _forget(self, oldest: int) -> None:
         """Jobs before `oldest` have ended."""
@@ -96,18 +125,26 @@ class Runner:
             del self._functions[job]
 
     def _run_calls(
-        self, answer: Answer, body: bytes | bytearray, offset: int, seq: int, start: int, count: int
+        self,
+        answer: Answer,
+        body: bytes | memoryview,
+        buffers: Iterable[memoryview],
+        offset: int,
+        seq: int,
+        start: int,
+        count: int,
     ) -> None:
         page, view = self._page, memoryview(body)
+        beside = iter(buffers)
         last = start + count - 1
         for index in range(start, start + count):
             page[RUNS] = index << WIDTH_BITS | 1
             if page[STOP_SEQ] == seq and page[STOP] <= index:
                 return
-            (nbytes,) = CALL_HEADER.unpack_from(body, offset)
+            nbytes, own = CALL_HEADER.unpack_from(body, offset)
             offset += CALL_HEADER.size
             try:
-                function, args, kwargs = loads(view[offset : offset + nbytes])
+                function, args, kwargs = loads(view[offset : offset + nbytes], buffers=list(islice(beside, own)))
                 answer.value(function(*args, **kwargs))
             except BaseException as error:  # noqa: BLE001 - whatever a task raises is its result
                 if self._exits(answer, error, 0, 1):
@@ -121,7 +158,7 @@ class Runner:
         self,
         answer: Answer,
         function: Callable[..., object],
-        payload: memoryview,
+        items: Iterator[object],
         seq: int,
         start: int,
         count: int,
@@ -130,14 +167,6 @@ class Runner:
         whole: bool,
     ) -> None:
         """Run the items, `unit` at a time; `whole`: a unit is a chunk, of which nothing runs after a failure."""
-        try:
-            items = iter(loads(payload))
-        except BaseException as error:  # noqa: BLE001 - user code: reductions, module level of imports
-            if count > (unit if whole else 1):
-                answer.split()
-            else:
-                answer.failure(error, count)
-            return
         page, position = self._page, 0
         while position < count:
             unit = min(unit, count - position)
