@@ -148,7 +148,7 @@ class Reader(BlockFile):
         self.read_on()
         views = sys.modules.get("procflow.wire.views")
         for slot, watch in list(self._held.items()):
-            exporter: object = watch()
+            exporter: object = watch()  # pyright: ignore[reportUnknownVariableType]
             if exporter is None or views is None:
                 continue
             try:
