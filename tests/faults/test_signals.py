@@ -30,6 +30,7 @@ def test_ctrl_c_ends_a_program_that_waits(name: str, method: str, tmp_path: Path
         ends_by_ctrl_c(program)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["be_busy", "stream_busily", "open_and_close"])
 @pytest.mark.parametrize("seed", range(5))
 def test_ctrl_c_ends_a_program_between_any_two_steps(name: str, seed: int, method: str, tmp_path: Path) -> None:

@@ -94,6 +94,11 @@ def raise_stubborn() -> None:
     raise Stubborn("here")
 
 
+def tell_and_wait_for_file(told: Path, path: Path) -> bool:
+    told.touch()
+    return wait_for_file(path)
+
+
 def double_or_wait_for_file(item: int | Path) -> object:
     return 2 * item if isinstance(item, int) else wait_for_file(item) and item
 

@@ -11,7 +11,7 @@ import procflow
 from procflow.dispatch.dispatcher import Dispatcher
 from procflow.engines.local import LocalEngine
 from tests.integration import targets_pool as targets
-from tests.support import DEADLOCK
+from tests.support import DEADLOCK, wait_until
 
 QUICK = 2000  # calls that teach the pool to put many into one packet
 
@@ -97,3 +97,17 @@ def test_results_that_a_worker_did_not_write_are_read_once() -> None:
                 with core._guard:
                     core._engine.cut(worker)
             assert [future.result(DEADLOCK) for future in futures] == [2 * n for n in range(100)]
+
+
+def test_what_is_behind_a_call_that_runs_can_be_cancelled(pool: procflow.Pool, tmp_path: Path) -> None:
+    gate = tmp_path / "gate"
+    with pool:
+        for turn in range(5):
+            begun = [tmp_path / f"begun{turn}{number}" for number in range(2)]
+            running = [pool.submit(targets.tell_and_wait_for_file, path, gate) for path in begun]
+            wait_until(lambda: all(path.exists() for path in begun), "the running of both")  # noqa: B023
+            waiting = [pool.submit(targets.double, n) for n in range(50)]
+            assert all(future.cancel() for future in waiting)
+            gate.touch()
+            assert all(future.result(DEADLOCK) for future in running)
+            gate.unlink()

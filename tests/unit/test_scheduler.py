@@ -358,12 +358,33 @@ def test_to_cancel_one_jobs_items_leaves_anothers() -> None:
     assert second.waiting == 5
 
 
-def test_the_holder_of_a_packet_behind_the_first_is_known() -> None:
+def test_the_holder_of_a_packet_that_was_sent_is_known() -> None:
     driver = Driver()
     job = driver.job(2)
-    driver.send()
+    packets = driver.encode()
     assert driver.scheduler.holder(job, 0) is None
-    assert driver.scheduler.holder(job, 1) is driver.scheduler.workers[1]
+    for packet in packets:
+        driver.scheduler.encoded(packet)
+    assert driver.scheduler.holder(job, 0) is driver.scheduler.holder(job, 1) is driver.scheduler.workers[1]
+
+
+def test_an_item_that_is_being_encoded_is_withdrawn() -> None:
+    driver = Driver()
+    job = driver.job(2)
+    (first, _) = driver.encode()
+    assert driver.scheduler.withdraw(job, 0) == 1
+    assert not driver.scheduler.encoded(first)
+    assert driver.scheduler.withdraw(job, 0) == 0
+    assert job.resolved == 1
+
+
+def test_the_runner_of_an_item_behind_another_is_known() -> None:
+    driver = Driver()
+    job = driver.job(8, seconds=QUICK)
+    packet = driver.send()[0]
+    assert driver.scheduler.runner(job, packet.start) is None
+    if packet.stop - packet.start > 1:
+        assert driver.scheduler.runner(job, packet.start + 1) is driver.scheduler.workers[1]
 
 
 # -- deaths ----

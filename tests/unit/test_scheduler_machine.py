@@ -179,6 +179,16 @@ class SchedulerMachine(RuleBasedStateMachine):
         assert self.scheduler.cancel(state, start, stop) == len(waiting)
         assert not self.waiting(state, start, stop)
 
+    @precondition(lambda self: self.to_encode and not self.terminated)
+    @rule(pick=numbers, place=numbers)
+    def cancel_on_its_way(self, pick: int, place: int) -> None:
+        packet = self.pick(self.to_encode, pick)
+        worker = self.scheduler.workers.get(packet.worker)
+        if packet.job.grain == 1 and worker is not None and packet.seq in worker.inflight:
+            item = packet.start + place % (packet.stop - packet.start)
+            self.resolve(self.works[packet.job.id], item, "cancelled")
+            assert self.scheduler.withdraw(packet.job, item) == 1
+
     @precondition(lambda self: not self.closed and len(self.works) > 1)
     @rule()
     def close(self) -> None:

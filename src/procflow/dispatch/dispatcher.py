@@ -49,6 +49,7 @@ if TYPE_CHECKING:
 __all__ = ["Dispatcher"]
 
 FEEDING_TICK = 1e-3  # seconds between looks at inputs that are being read
+CUT_TIME = 20e-3  # seconds: several times what it takes to cut a packet short
 STALL = 2e-3  # seconds between looks for workers that make no progress
 
 
@@ -409,6 +410,12 @@ class Dispatcher:
         work.delivery.expected += 1
         return work
 
+    def _expect_of(self, job: int) -> None:
+        """Somebody is about to fail items of this job. Under the lock."""
+        work = self._jobs.get(job)
+        if work is not None:  # else a signal has interrupted the pool, and all its jobs were failed
+            self._expect(work)
+
     def _delivered(self, work: Work, *, finishing: bool = False) -> None:
         """A delivery was made, or (`finishing`) the scheduler said that all are: whichever is last finishes the job."""
         delivery = work.delivery
@@ -464,7 +471,7 @@ class Dispatcher:
                     elif command[0] == "take_back":
                         scheduler.taken_back(command[1], self._engine.take_back(command[1]))
                     elif command[0] == "lost" or command[0] == "unstartable":
-                        self._expect(self._jobs[command[1]])
+                        self._expect_of(command[1])
             done = 0
             try:
                 for command in commands:
@@ -563,23 +570,36 @@ class Dispatcher:
                 return bool(state.waiting < state.added - state.resolved)
             return not any(s[0] == state.id and s[1] <= index < s[2] for s in self._scheduler.ready)
 
-    @step
     def cancel(self, future: Future[Any], job: CallsJob | MapJob, index: int) -> bool:
         """Cancel what a future stands for, if none of it has begun."""
         self._refuse_fork()
         if self._amid:
             raise PoolBusy
-        state = job.state
         if index < 0:
-            return self._cancel_map(future, state)
+            return self._cancel_map(future, job.state)
+        if self._cancel_call(job.state, index):
+            return True
         with self._guard:
-            removed = self._scheduler.cancel(state, index, index + 1)
-            while not removed and (holder := self._scheduler.holder(state, index)) is not None:
+            worker = self._scheduler.holder(job.state, index) or self._scheduler.runner(job.state, index)
+            if worker is None or not self._engine.cuts:
+                return False
+            if not self._engine.cutting(worker.id):  # else it was just asked to give back what it has not read
+                self._engine.cut(worker.id)
+        self.wait(_Uncut(self._engine, worker.id), CUT_TIME)
+        return self._cancel_call(job.state, index)
+
+    @step
+    def _cancel_call(self, state: Job, index: int) -> bool:
+        """Cancel a call that waits, or is on its way to a worker, or in its pipe."""
+        with self._guard:
+            scheduler = self._scheduler
+            removed = scheduler.cancel(state, index, index + 1) or scheduler.withdraw(state, index)
+            while not removed and (holder := scheduler.holder(state, index)) is not None:
                 seq = self._engine.take_back(holder.id)
                 if seq is None:
                     break
-                self._scheduler.taken_back(holder.id, seq)
-                removed = self._scheduler.cancel(state, index, index + 1)
+                scheduler.taken_back(holder.id, seq)  # it may be on its way to another worker by now
+                removed = scheduler.cancel(state, index, index + 1) or scheduler.withdraw(state, index)
         if removed:
             error = CancelledError("the task was cancelled before it started; it never ran")
             self._calls.deliver(self, index, 1, RAISED, error)
@@ -587,6 +607,7 @@ class Dispatcher:
         self._callbacks.run()
         return bool(removed)
 
+    @step
     def _cancel_map(self, future: Future[Any], state: Job) -> bool:
         """A map is cancelled whole, and only while all of it waits."""
         with self._guard:
@@ -636,7 +657,7 @@ class Dispatcher:
                 self._closed = self._terminated = True
                 self._unfinished = self._scheduler.terminate()
                 for job, _, _ in self._unfinished:
-                    self._expect(self._jobs[job.id])
+                    self._expect_of(job.id)
                 self.wake()
         if self._guard.torn:
             self._end_torn()
@@ -743,6 +764,22 @@ class Dispatcher:
         scheduler = self._scheduler
         state = "terminated" if self._terminated else "closed" if self._closed else "open"
         return f"{state}, {scheduler.alive} workers, {scheduler.unresolved} tasks to do"
+
+
+class _Uncut:
+    """What `cancel` waits for: the engine knows whether a worker has obeyed."""
+
+    waiters: list[Waiter] | None = None
+
+    def __init__(self, engine: Engine, worker: int) -> None:
+        self._engine, self._worker = engine, worker
+
+    @property
+    def is_done(self) -> bool:
+        return not self._engine.cutting(self._worker)
+
+    def digest(self) -> None:
+        pass
 
 
 class _Released:

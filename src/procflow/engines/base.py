@@ -89,6 +89,10 @@ if TYPE_CHECKING:
         def cut(self, worker: int) -> None:
             """Have the worker begin nothing behind what it runs, and report results that it has not sent."""
 
+        def cutting(self, worker: int) -> bool:
+            """Whether what came of `cut` is still to be reported."""
+            ...
+
         def start(self, worker: int) -> None:
             """Begin to start a worker; what becomes of it is reported. Called without the lock."""
 

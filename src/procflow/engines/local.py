@@ -459,6 +459,9 @@ class LocalEngine:
         if held is not None:
             self._ask(held, held.ask_to_stop)
 
+    def cutting(self, worker: int) -> bool:
+        return worker in self._cuts
+
     def _ask(self, worker: LocalWorker, ask: Callable[[], Cut | None]) -> None:
         """Cut short, one at a time: the pool decides again when it knows what came of it."""
         cut = ask() if worker.id not in self._cuts else None

@@ -59,6 +59,9 @@ class SerialEngine:
     def cut(self, worker: int) -> None:
         pass
 
+    def cutting(self, worker: int) -> bool:
+        return False
+
     def hold(self) -> None:
         pass
 

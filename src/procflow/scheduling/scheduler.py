@@ -194,11 +194,30 @@ class Scheduler:
             self._resolve(job, removed)
         return removed
 
-    def holder(self, job: Job, item: int) -> Worker | None:
-        """Return the worker that holds this item in a packet behind its first one, so that it might be taken back."""
+    def withdraw(self, job: Job, item: int) -> int:
+        """Remove an item from a packet that is still being encoded; return how many were removed: 1 or 0."""
         for worker in self.workers.values():
-            for packet in list(worker.inflight.values())[1:]:
-                if packet.job is job and packet.start <= item < packet.stop:
+            for packet in worker.inflight.values():
+                if packet.state == ENCODING and packet.job is job and packet.start <= item < packet.stop:
+                    self._requeue([packet])
+                    removed = self.cancel(job, item, item + 1)
+                    self._fill()
+                    return removed
+        return 0
+
+    def runner(self, job: Job, item: int) -> Worker | None:
+        """Return the worker that may have begun the packet with this item, but perhaps not the item."""
+        for worker in self.workers.values():
+            for packet in worker.inflight.values():
+                if packet.divisible and packet.state == SENT and packet.job is job and packet.done < item < packet.stop:
+                    return worker
+        return None
+
+    def holder(self, job: Job, item: int) -> Worker | None:
+        """Return the worker that was sent this item, and may not have read it."""
+        for worker in self.workers.values():
+            for packet in worker.inflight.values():
+                if packet.state == SENT and packet.job is job and packet.start <= item < packet.stop:
                     return worker
         return None
 
