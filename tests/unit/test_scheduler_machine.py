@@ -347,6 +347,8 @@ class SchedulerMachine(RuleBasedStateMachine):
         process = self.pick(self.where(lambda p: p.pipe), pick)
         if self.scheduler.window > 2 or any(process.id == cut[0] for cut in self.cuts):
             return
+        if process.revoked in self.scheduler.workers[process.id].inflight:  # there is one word for it
+            return
         packet, begun = process.pipe[-1], process.begun
         process.revoked = packet.seq
         self.go_on(meanwhile)

@@ -88,6 +88,7 @@ class LocalWorker:
         self.big = big  # its results that are in blocks; the file is the engine's, the next worker gets it
         self.known: set[int] = set()  # jobs whose function it has
         self.sent: dict[int, Sent] = {}  # packets it holds, by seq
+        self._revoked = 0  # a packet's seq
         self.booted = False  # it was heard of
         self.last_words = ""  # why its initializer failed
         self.read_some: Callable[[int, int], bytes] = os.read
@@ -208,12 +209,14 @@ class LocalWorker:
         return Cut(seq, item + width, seq)
 
     def revoke(self) -> Cut | None:
-        """Ask it to begin nothing of the packet that was written last. None if it has no unread one."""
+        """Ask it to begin nothing of the packet that was written last. None if it has no unread one, or has not come to
+        the one that was revoked before: there is one word for it.
+        """
         begun = self._page[BEGUN]
         seq = next(reversed(self.sent), begun)
-        if seq == begun:
+        if seq == begun or self._revoked in self.sent:
             return None
-        self._page[REVOKED] = seq
+        self._page[REVOKED] = self._revoked = seq
         return Cut(seq, self.sent[seq].told, begun)
 
     def obeys(self, cut: Cut) -> bool:

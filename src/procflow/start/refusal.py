@@ -24,15 +24,18 @@ _MAKERS = {
 }  # of what has other names
 
 
+class LockRefused(PicklingError, RuntimeError):
+    """A lock that was made for forked children. multiprocessing raises RuntimeError, which programs may catch."""
+
+
 def explain(
     refused: Exception, parts: Mapping[str, object], whose: str, method: str, dumps: Callable[[object], object]
 ) -> PicklingError:
     """Return the error for the user. The arguments are those of `dumps_for_child`, and how it pickles."""
     name, kind = _first_refused(parts, dumps)
     what = f"{name} of {whose}, of type {kind}," if name else whose
-    return PicklingError(
-        f"{what} can't be given to a child of the start method {method!r}: {_why(refused, kind, method)}"
-    )
+    error = LockRefused if private.lock_made_for_fork(refused) is not None else PicklingError
+    return error(f"{what} can't be given to a child of the start method {method!r}: {_why(refused, kind, method)}")
 
 
 def _first_refused(parts: Mapping[str, object], dumps: Callable[[object], object]) -> tuple[str, str]:
