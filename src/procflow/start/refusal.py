@@ -55,7 +55,8 @@ def _why(refused: Exception, kind: str, method: str) -> str:
             maker = lock
         return (
             f"multiprocessing made it, or a lock in it, for children of fork. Make it with "
-            f"get_context({method!r}).{maker}(), or with procflow.{maker}() if {method!r} is the default method."
+            f"get_context({method!r}).{maker}(), or with procflow.{maker}() if {method!r} is the default method. "
+            f"(In multiprocessing's words: {refused})"
         )
     why = "".join(traceback.format_exception_only(refused))  # also where the exception's own __str__ fails
     hint = " Does it hold a thread's lock, a file or a generator? Make that in the child." * isinstance(
