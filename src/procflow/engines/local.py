@@ -415,7 +415,7 @@ class LocalEngine:
             if report[0] == "answer" and report[4]:
                 self._quick = report[3] < SPIN
                 job = worker.sent.pop(report[2]).job  # its blocks are the worker's, until its word in their table
-                if all(kind != FAILURE for kind, _, _ in report[5]):
+                if report[5] and all(kind != FAILURE for kind, _, _ in report[5]):  # none: perhaps it was revoked
                     worker.known.add(job)  # it has the function: later packets need not carry it
             elif report[0] == "split":
                 del worker.sent[report[2]]
