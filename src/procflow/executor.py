@@ -166,9 +166,9 @@ class _Workers(Pool):
         """What has to be drained at the interpreter's end, when this pool may be long gone."""
         return self._core
 
-    def __del__(self) -> None:
-        core = getattr(self, "_dispatcher", None)
-        if core is not None and not core.closed and not core.foreign:
+    @staticmethod
+    def _left_behind(core: Dispatcher) -> None:
+        if not core.closed and not core.foreign:
             core.close_later()
 
 

@@ -12,6 +12,7 @@ from procflow.cpu import cpu_count
 from procflow.dispatch.dispatcher import Dispatcher
 from procflow.dispatch.future import Future
 from procflow.dispatch.stream import Feeder, ResultIterator, StreamJob, sequence_refill
+from procflow.dropping import when_dropped
 from procflow.engines.serial import SerialEngine
 from procflow.start.main_module import stop_replay
 from procflow.wire.packets import MAP, STAR
@@ -76,7 +77,6 @@ class Pool:
         engine: Literal["local", "serial"] = "local",
     ) -> None:
         stop_replay()
-        self._dispatcher: Dispatcher | None = None
         if processes is None:
             processes = cpu_count()
         if index(processes) < 1:
@@ -88,8 +88,9 @@ class Pool:
         made = _make_engine(engine, context, processes, initializer, tuple(initargs))
         if made.inline:
             processes, maxtasksperchild = 1, None
-        self._dispatcher = Dispatcher(made, processes, maxtasksperchild)
-        _open.add(self._dispatcher)
+        self._core = Dispatcher(made, processes, maxtasksperchild)
+        self._when_dropped = when_dropped(self, self._left_behind, self._core)
+        _open.add(self._core)
 
     # -- single calls -------------------------------------------------------------------------------------------------
 
@@ -317,13 +318,13 @@ class Pool:
 
     def close(self) -> None:
         """Accept no more work; the workers end when everything accepted is done."""
-        if self._dispatcher is not None:
-            self._dispatcher.close()
+        self._core.close()
+        self._when_dropped.detach()
 
     def terminate(self) -> None:
         """End the workers now. What is not done fails with PoolClosed."""
-        if self._dispatcher is not None:
-            self._dispatcher.terminate()
+        self._core.terminate()
+        self._when_dropped.detach()
 
     def join(self) -> None:
         """Wait until every worker has ended.
@@ -335,6 +336,7 @@ class Pool:
         if not core.closed:
             raise ValueError("Pool is still running: call close() or terminate() before join()")
         core.join()
+        _open.discard(core)
 
     def __enter__(self) -> Self:
         self._core.check_open()
@@ -343,41 +345,39 @@ class Pool:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, where: TracebackType | None
     ) -> None:
-        core = self._core
         if kind is None:
-            core.abandon_streams()
-            core.close()
+            self._core.abandon_streams()
+            self.close()
             try:
-                core.join()
+                self.join()
                 return
             except BaseException:  # Ctrl-C while waiting
-                core.terminate()
-                core.join()
+                self.terminate()
+                self.join()
                 raise
-        core.terminate()
-        core.join()
+        self.terminate()
+        self.join()
 
-    def __del__(self) -> None:
-        core = getattr(self, "_dispatcher", None)
-        if core is None or core.closed or core.foreign:
+    @staticmethod
+    def _left_behind(core: Dispatcher) -> None:
+        """The pool was dropped, neither closed nor terminated."""
+        if core.closed or core.foreign:
             return
         try:
             warnings.warn(
-                f"unclosed {self!r}: use `with`, or close() and join()", ResourceWarning, source=self, stacklevel=2
+                f"unclosed <Pool: {core.describe()}>: use `with`, or close() and join()",
+                ResourceWarning,
+                source=core,
+                stacklevel=3,
             )
         finally:
             core.terminate_later()
 
     def __repr__(self) -> str:
-        return f"<Pool of {self._processes}: {self._dispatcher.describe() if self._dispatcher else 'not started'}>"
+        return f"<Pool of {self._processes}: {self._core.describe()}>"
 
     def __reduce__(self) -> str:
         raise NotImplementedError("a Pool can't be passed between processes or pickled; make one where you need it")
-
-    @property
-    def _core(self) -> Dispatcher:
-        assert self._dispatcher is not None
-        return self._dispatcher
 
 
 def _make_engine(

@@ -64,6 +64,23 @@ class Program:
         """As a terminal does: to the whole group."""
         os.killpg(self.process.pid, signal.SIGINT)
 
+    def press_ctrl_c_until_it_tells(self) -> int:
+        """As a user does when Python says that it has ignored one, in somebody's finalizer. Return how many it has."""
+        self.press_ctrl_c()
+        lost = 0
+
+        def it_tells() -> bool:
+            nonlocal lost
+            if self.process.poll() is not None:
+                return True
+            if self.stderr.count("Exception ignored in") > lost:
+                lost += 1
+                self.press_ctrl_c()
+            return False
+
+        wait_until(it_tells, f"the end of {self.name}")
+        return lost
+
     def wait_end(self) -> int:
         """Return the exit code, once the program has ended and everything below it."""
         try:

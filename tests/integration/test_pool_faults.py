@@ -78,7 +78,7 @@ def test_streams_in_cycles_are_collected_at_any_moment() -> None:
 def test_a_terminate_that_was_interrupted_can_be_repeated(monkeypatch: pytest.MonkeyPatch) -> None:
     pool = procflow.Pool(1)
     running = pool.submit(targets.wait_for_a_signal)
-    core = pool._dispatcher
+    core = pool._core
     assert core is not None
     with monkeypatch.context() as patched:
         patched.setattr(core._engine, "terminate", _interrupt)

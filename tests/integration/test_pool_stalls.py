@@ -88,7 +88,7 @@ def test_each_call_runs_once_however_often_packets_are_cut_short(
 def test_results_that_a_worker_did_not_write_are_read_once() -> None:
     """An answer may still be in the pipe while the log of the packet behind it is looked at."""
     with procflow.Pool(1) as pool:
-        core = pool._dispatcher
+        core = pool._core
         assert isinstance(core, Dispatcher)
         assert isinstance(core._engine, LocalEngine)
         for _ in range(300):

@@ -26,7 +26,7 @@ LAYERS = [
     {"wire"},
     {"start"},
     {"broken", "shared_arrays"},
-    {"errors", "cpu"},
+    {"errors", "cpu", "dropping"},
 ]
 
 # Who may import the layer beside it, where a layer has several members.

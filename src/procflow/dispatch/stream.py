@@ -19,6 +19,7 @@ from time import monotonic, perf_counter
 from procflow.dispatch.jobs import Delivery
 from procflow.dispatch.lead import remaining
 from procflow.dispatch.outcome import Failure, decode
+from procflow.dropping import when_dropped
 from procflow.errors import PoolClosed, TimeoutError
 
 TYPE_CHECKING = False
@@ -179,6 +180,7 @@ class ResultIterator(_Base["T_co"]):
         self._dispatcher = dispatcher
         self._values: list[object] = []  # decoded, not yet given out; the last is the next
         self.counter: Counting | None = None  # is told of what is given out
+        self._when_dropped = when_dropped(self, _left_behind, job, dispatcher)
 
     def __iter__(self) -> Iterator[T_co]:
         return self
@@ -260,17 +262,19 @@ class ResultIterator(_Base["T_co"]):
         if not self._job.abandoned:
             self._job.abandoned = True
             self._dispatcher.abandon(self._job)
-
-    def __del__(self) -> None:
-        job = getattr(self, "_job", None)
-        if job is not None and not job.abandoned and not job.ended:
-            job.abandoned = True
-            self._dispatcher.abandon_later(job)
+        self._when_dropped.detach()
 
     def __repr__(self) -> str:
         job = self._job
         state = "ended" if job.ended or job.abandoned else "running"
         return f"<ResultIterator {state}: {job.state.added} items read, {job.consumed} results taken>"
+
+
+def _left_behind(job: StreamJob, dispatcher: Dispatcher) -> None:
+    """The consumer has dropped the iterator before its end."""
+    if not job.abandoned and not job.ended:
+        job.abandoned = True
+        dispatcher.abandon_later(job)
 
 
 def _nothing() -> None:

@@ -16,8 +16,13 @@ import signal
 import time
 from _thread import RLock
 
+from procflow.dropping import when_dropped
 from procflow.start import owned
 from procflow.start.protocol import NUMBER
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from weakref import finalize
 
 UNKNOWN_EXIT = 255  # as in multiprocessing, when the fork server died or a stranger reaped the child
 
@@ -37,6 +42,7 @@ class Child:
         self._born = owned.generation()
         self._code: int | None = None
         self._sentinel = -1
+        self._release: finalize[..., object] | None = None  # closes the sentinel
 
     @property
     def pid(self) -> int:
@@ -84,17 +90,18 @@ class Child:
 
     def close(self) -> None:
         """Release the fds. Idempotent. The exit code is kept, if it was learnt; else it will not be."""
-        fd, self._sentinel = self._sentinel, -1
-        if fd >= 0:
-            owned.close(fd, self._born)
+        self._sentinel = -1
+        if self._release is not None:
+            self._release()
+
+    def _take(self, sentinel: int) -> None:
+        """Own this sentinel."""
+        self._sentinel = owned.own(sentinel)
+        self._release = when_dropped(self, owned.close, sentinel, self._born)
 
     def _learn(self) -> None:
         """Set `_code` if the process has ended. Called under the lock."""
         raise NotImplementedError
-
-    def __del__(self) -> None:
-        if getattr(self, "_sentinel", -1) >= 0:
-            self.close()
 
     def __repr__(self) -> str:
         state = "running" if self._code is None else f"exitcode={self._code}"
@@ -107,7 +114,7 @@ class OwnChild(Child):
     def __init__(self, method: str, pid: int, sentinel: int) -> None:
         super().__init__(method)
         self._pid = pid
-        self._sentinel = owned.own(sentinel)
+        self._take(sentinel)
 
     @property
     def pid(self) -> int:
@@ -147,7 +154,7 @@ class ServedChild(Child):
 
     def __init__(self, method: str, status: int) -> None:
         super().__init__(method)
-        self._sentinel = owned.own(status)
+        self._take(status)
         os.set_blocking(status, False)
         self._pid = 0
         self._birth = RLock()  # taken before `_lock`

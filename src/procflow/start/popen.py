@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 
+from procflow.dropping import when_dropped
 from procflow.start import lifeline, owned, passing, process_entry, spool
 from procflow.start.launch import Child, ForkServerDied, fork, launch
 
@@ -30,7 +31,8 @@ class Popen:
         self.method = method
         # What the target returns. A file and not a pipe: the child writes all of it at once, so that it can end, and
         # join() need not read anything, whatever its size; and nobody has to read what nobody asks for.
-        self._born, self.result_fd = owned.generation(), owned.own(spool.anonymous_file())
+        self.result_fd = owned.own(spool.anonymous_file())
+        self._release = when_dropped(self, owned.close, self.result_fd, owned.generation())
         try:
             self.child = _launch(process, method, (*_PRELOAD, *preload), self.result_fd)
             self.pid, self.sentinel = self.child.pid, self.child.sentinel
@@ -72,13 +74,8 @@ class Popen:
 
     def forget_result(self) -> None:
         """Release the file with the result. Idempotent."""
-        fd, self.result_fd = self.result_fd, -1
-        if fd >= 0:
-            owned.close(fd, self._born)
-
-    def __del__(self) -> None:
-        if getattr(self, "result_fd", -1) >= 0:
-            self.forget_result()
+        self.result_fd = -1
+        self._release()
 
 
 def _launch(process: Any, method: str, preload: tuple[str, ...], result_fd: int) -> Child:

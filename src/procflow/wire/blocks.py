@@ -98,10 +98,7 @@ class BlockFile:
         self._states: memoryview | None = None
         self._words: memoryview[int] | None = None
         self._segments: dict[tuple[int, int], Mapping] = {}
-        _files[id(self)] = ref(self)
-
-    def __del__(self) -> None:
-        _files.pop(id(self), None)
+        _files.add(ref(self, _files.discard))
 
     def table(self) -> tuple[memoryview, memoryview[int]]:
         """Return the states and the words behind them: geometry, then how far they are backed."""
@@ -287,7 +284,7 @@ class Writer(BlockFile):
 # ---- the process as a whole
 
 exporting = RLock()  # held while views are made, and from before a fork until after it
-_files: dict[int, ref[BlockFile]] = {}
+_files: set[ref[BlockFile]] = set()
 _watching_forks = False
 
 
@@ -299,7 +296,7 @@ def _watch_forks() -> None:
 
 
 def _living() -> list[BlockFile]:
-    return [file for found in list(_files.values()) if (file := found()) is not None]
+    return [file for found in list(_files) if (file := found()) is not None]
 
 
 def _before_fork() -> None:
