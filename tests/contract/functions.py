@@ -37,6 +37,12 @@ def wait_for(path):
     return path
 
 
+def tell_and_wait_for(begun, path):
+    """Make a file, then wait for another."""
+    with open(begun, "x"):
+        return wait_for(path)
+
+
 def note(path, text):
     with open(path, "a") as file:
         file.write(text + "\n")

@@ -331,8 +331,9 @@ def test_shutdown_without_waiting_and_a_dropped_executor_do_what_was_accepted(ct
 def test_shutdown_cancels_the_pending_futures_if_asked_to(tmp_path: Path) -> None:
     gate = tmp_path / "gate"
     executor = PoolExecutor(1)
-    held = executor.submit(f.wait_for, str(gate))
-    wait_until(held.running, "running()")
+    begun = tmp_path / "begun"
+    held = executor.submit(f.tell_and_wait_for, str(begun), str(gate))
+    wait_until(begun.exists, "the running of the first")
     waiting = [executor.submit(f.double, number) for number in range(30)]
     results = executor.map(f.double, range(30))
     executor.shutdown(wait=False, cancel_futures=True)

@@ -12,8 +12,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import procflow
+from procflow.scheduling.scheduler import READY
 from tests.property.functions import add, double, odd_fails, same
-from tests.support import DEADLOCK
+from tests.support import DEADLOCK, wait_until
 
 WORKERS = [1, 2, 3, 4]
 POOLS = [("serial", "forkserver"), ("local", "fork"), ("local", "forkserver"), ("local", "spawn")]
@@ -40,11 +41,17 @@ def pools(request: pytest.FixtureRequest, servers: None) -> Iterator[list[procfl
     context = procflow.get_context(method)
     opened = [procflow.Pool(workers, engine=engine, context=context) for workers in WORKERS]
     for pool in opened:
-        pool.map(same, range(20), chunksize=1)  # the threads and workers that an open pool has are there from now on
+        # The threads and workers that an open pool has are there from now on: not all workers boot at once.
+        wait_until(lambda: all_ready(pool), "all workers")  # noqa: B023
     yield opened
     for pool in opened:
         pool.terminate()
         pool.join()
+
+
+def all_ready(pool: procflow.Pool) -> bool:
+    pool.map(same, range(20), chunksize=1)  # who waits takes in what was reported
+    return all(worker.state == READY for worker in pool._core._scheduler.workers.values())
 
 
 def chunksizes(data: st.DataObject, items: list[Any]) -> int | None:

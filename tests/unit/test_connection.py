@@ -450,8 +450,8 @@ def test_an_interrupted_recv_loses_nothing(pipe: Pair, alarm: Callable[[], None]
     receiver, sender = pipe
     payload = b"z" * 50_000
     raw_write(sender, struct.pack("!i", len(payload)) + payload[:20_000])
-    alarm()
     with pytest.raises(Interrupted):
+        alarm()
         receiver.recv_bytes()
     raw_write(sender, payload[20_000:])
     assert receiver.recv_bytes() == payload
@@ -461,18 +461,27 @@ def test_an_interrupted_recv_bytes_into_loses_nothing(duplex: Pair, alarm: Calla
     one, other = duplex
     payload = os.urandom(50_000)
     raw_write(one, struct.pack("!i", len(payload)) + payload[:20_000])
-    alarm()
     with pytest.raises(Interrupted):
+        alarm()
         other.recv_bytes_into(bytearray(60_000))
     raw_write(one, payload[20_000:])
     assert other.recv_bytes() == payload
 
 
-def test_no_message_follows_one_that_was_cut_off_in_the_middle(pipe: Pair, alarm: Callable[[], None]) -> None:
-    _, sender = pipe
-    alarm()
+@pytest.mark.usefixtures("alarm")
+def test_no_message_follows_one_that_was_cut_off_in_the_middle(pipe: Pair) -> None:
+    receiver, sender = pipe
+    message, this_thread = bytes(20_000_000), threading.get_ident()
+
+    def interrupt_amid() -> None:
+        wait_until(receiver.poll, "the beginning of the message")
+        signal.pthread_kill(this_thread, signal.SIGALRM)
+
+    thread = threading.Thread(target=interrupt_amid)
+    thread.start()
     with pytest.raises(Interrupted):
-        sender.send_bytes(bytes(20_000_000))
+        sender.send_bytes(message)
+    thread.join()
     with pytest.raises(BrokenPipeError, match="cut off"):
         sender.send_bytes(b"x")
 

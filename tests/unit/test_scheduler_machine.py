@@ -64,13 +64,14 @@ class Process:
     chunks: int = 0
     revoked: int = 0  # page
     asked: tuple[int, int] | None = None  # page: packet, and the item before which it is to stop in it
+    asked_before: tuple[int, int] | None = None  # what was there before: a worker that has just looked has seen this
 
-    @property
-    def stop(self) -> int:
+    def stop(self, *, blind: bool = False) -> int:
         """Where it stops in the packet that it runs."""
         assert self.running is not None
         end = self.ends[self.running.seq]
-        return min(end, self.asked[1]) if self.asked and self.asked[0] == self.running.seq else end
+        asked = self.asked_before if blind else self.asked
+        return min(end, asked[1]) if asked and asked[0] == self.running.seq else end
 
     ends: dict[int, int] = field(default_factory=dict)  # by seq: where the packet ended when it was written
 
@@ -81,8 +82,8 @@ class Process:
 
     @property
     def can_go_on(self) -> bool:
-        """Whether it can begin an item of the packet that it runs."""
-        return self.running is not None and self.between and self.place < self.stop
+        """Whether there are more items in the packet that it runs; it looks only then whether it may begin them."""
+        return self.running is not None and self.between and self.place < self.ends[self.running.seq]
 
 
 class SchedulerMachine(RuleBasedStateMachine):
@@ -320,8 +321,11 @@ class SchedulerMachine(RuleBasedStateMachine):
         number = process.id
         if process.running is None or process.item is None or any(number == cut[0] for cut in self.cuts):
             return
-        process.asked = (process.begun, process.item + process.width)
-        self.cuts.append((number, *process.asked))
+        stop = process.item + process.width
+        asked_before = process.asked
+        if asked_before is None or asked_before[0] != process.begun or asked_before[1] > stop:
+            process.asked, process.asked_before = (process.begun, stop), asked_before
+        self.cuts.append((number, process.begun, stop))
 
     @precondition(lambda self: self.cuts)
     @rule(pick=numbers, looks=st.booleans())
@@ -347,9 +351,9 @@ class SchedulerMachine(RuleBasedStateMachine):
         process = self.pick(self.where(lambda p: p.pipe), pick)
         if self.scheduler.window > 2 or any(process.id == cut[0] for cut in self.cuts):
             return
-        if process.revoked in self.scheduler.workers[process.id].inflight:  # there is one word for it
-            return
         packet, begun = process.pipe[-1], process.begun
+        if process.revoked in self.scheduler.workers[process.id].inflight and process.revoked != packet.seq:
+            return  # there is one word for it
         process.revoked = packet.seq
         self.go_on(meanwhile)
         if process.begun == begun and packet in process.pipe and process.id in self.processes and not self.terminated:
@@ -377,14 +381,33 @@ class SchedulerMachine(RuleBasedStateMachine):
             process.running = None
 
     @precondition(lambda self: self.where(lambda p: p.can_go_on))
-    @rule(pick=numbers, blind=st.booleans())
-    def begin_an_item(self, pick: int, blind: bool = False) -> None:
-        """`blind`: it was asked to stop, but looked just before that; then the pool sees what it has begun."""
-        process = self.pick(self.where(lambda p: p.can_go_on), pick)
+    @rule(pick=numbers, blind=st.booleans(), asked=st.booleans())
+    def begin_an_item(self, pick: int, blind: bool = False, asked: bool = False) -> None:
+        """`blind`: it was asked to stop, but looked just before that; then the pool sees what it has begun.
+        `asked`: it is asked to stop when it has said what it is about to run, and has not looked yet how far it may.
+        """
+        self.begin_of(self.pick(self.where(lambda p: p.can_go_on), pick), blind=blind, asked=asked)
+
+    @precondition(lambda self: self.where(lambda p: p.can_go_on and p.place >= p.stop()))
+    @rule(pick=numbers)
+    def ask_amid_the_last_look(self, pick: int) -> None:
+        """It has done what it was to do, and says what it would run next, before it finds that it may not."""
+        self.begin_of(self.pick(self.where(lambda p: p.can_go_on and p.place >= p.stop()), pick), asked=True)
+
+    def begin_of(self, process: Process, *, blind: bool = False, asked: bool = False) -> None:
         packet = process.running
+        assert packet is not None
         open_cut = any(process.id == cut[0] for cut in self.cuts)
-        stop = process.ends[packet.seq] if blind and open_cut else process.stop
-        process.item, process.width = process.place, min(process.unit, stop - process.place)
+        end = process.ends[packet.seq]
+        process.item, process.width = process.place, min(process.unit, end - process.place)
+        if asked:
+            self.ask(process)
+        stop = process.stop(blind=blind and open_cut)
+        if stop <= process.place:
+            process.item = None
+            self.answer(process, True)
+            return
+        process.width = min(process.width, stop - process.place)
         work = self.works[packet.job.id]
         items = set(range(process.item, process.item + process.width))
         assert not items & work.begun, "an item begins for the second time"  # M1
@@ -413,7 +436,7 @@ class SchedulerMachine(RuleBasedStateMachine):
 
     def answer(self, process: Process, final: bool) -> None:
         packet = process.running
-        final = (final and process.item is not None) or process.place >= process.stop
+        final = (final and process.item is not None) or process.place >= process.stop()
         if not final and process.written == process.place:
             return
         process.outbox.append(("answer", packet.seq, process.place - process.written, final))
@@ -569,7 +592,7 @@ class SchedulerMachine(RuleBasedStateMachine):
 
     @staticmethod
     def has_all(process: Process) -> bool:
-        return process.running is not None and process.between and process.place >= process.stop
+        return process.running is not None and process.between and process.place >= process.stop()
 
     def may_end(self, process: Process) -> bool:
         return self.terminated or (process.retired and process.ready and not process.running and not process.pipe)

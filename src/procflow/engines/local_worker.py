@@ -201,20 +201,24 @@ class LocalWorker:
 
     def ask_to_stop(self) -> Cut | None:
         """Ask it to begin nothing behind what it runs. None if it is between two packets."""
+        page, begun = self._page, self._page[BEGUN]
         seq, item, width = self.status()
-        if item is None or seq not in self.sent or width > WIDEST:
+        if item is None or seq != begun or seq not in self.sent or width > WIDEST:
             return None
-        self._page[STOP] = item + width
-        self._page[STOP_SEQ] = seq
-        return Cut(seq, item + width, seq)
+        stop = item + width
+        if page[STOP_SEQ] != seq or page[STOP] > stop:
+            # Never later than it was asked before: it may have obeyed, and be about to find that it may not run `item`.
+            page[STOP] = stop
+            page[STOP_SEQ] = seq
+        return Cut(seq, stop, seq)
 
     def revoke(self) -> Cut | None:
         """Ask it to begin nothing of the packet that was written last. None if it has no unread one, or has not come to
-        the one that was revoked before: there is one word for it.
+        another one that was revoked before: there is one word for it.
         """
         begun = self._page[BEGUN]
         seq = next(reversed(self.sent), begun)
-        if seq == begun or self._revoked in self.sent:
+        if seq == begun or (self._revoked in self.sent and self._revoked != seq):
             return None
         self._page[REVOKED] = self._revoked = seq
         return Cut(seq, self.sent[seq].told, begun)

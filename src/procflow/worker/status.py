@@ -20,6 +20,7 @@ The pool also looks at the log of a worker that makes no progress, and cuts its 
 
     the pool     writes words 4 and 5, waits CUT_PAUSE, reads word 1. If the worker is still before the item named, it
                  will not begin that: the pool gives it, and what is behind it, to others. Else nothing was.
+                 In one packet word 4 only ever falls: what was given to others stays theirs.
     the worker   writes word 1, then reads words 5 and 4, and hands back what it may not begin
 
 A packet in a plain pipe, which can't be taken back, is withdrawn in the same way: word 6, the pause, word 0.

@@ -1,0 +1,117 @@
+"""What the pool asks of a worker through its status page. The page is written here as the worker's process would."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+
+import pytest
+
+from procflow.engines.local_worker import LocalWorker, Sent
+from procflow.wire.blocks import anonymous_file
+from procflow.wire.channel import open_channel
+from procflow.wire.parcels import Reader
+from procflow.worker.status import BEGUN, NOTHING, REVOKED, RUNS, STOP, STOP_SEQ, WIDTH_BITS
+
+
+@pytest.fixture
+def worker() -> Iterator[LocalWorker]:
+    results = anonymous_file("procflow-results")
+    worker = LocalWorker(1, open_channel(portable=True), Reader(results, mapped=False), portable=True)
+    yield worker
+    worker.close_all()
+    os.close(results)
+
+
+def send(worker: LocalWorker, seq: int, first: int) -> None:
+    worker.sent[seq] = Sent(1, first, ())
+
+
+def run(worker: LocalWorker, seq: int, item: int) -> None:
+    worker._page[BEGUN], worker._page[RUNS] = seq, item << WIDTH_BITS | 1
+
+
+def test_what_was_not_begun_is_revoked(worker: LocalWorker) -> None:
+    send(worker, 5, 50)
+    send(worker, 6, 60)
+    run(worker, 5, 50)
+    cut = worker.revoke()
+    assert cut is not None
+    assert (cut.seq, cut.stop, worker._page[REVOKED]) == (6, 60, 6)
+    assert worker.obeys(cut)
+
+
+def test_nothing_is_revoked_of_a_worker_that_has_read_all(worker: LocalWorker) -> None:
+    assert worker.revoke() is None
+    send(worker, 5, 50)
+    run(worker, 5, 50)
+    assert worker.revoke() is None
+
+
+def test_a_revocation_that_came_to_nothing_is_asked_for_again(worker: LocalWorker) -> None:
+    """The worker began the packet before the revoked one meanwhile, so nobody could tell how far it would come."""
+    send(worker, 5, 50)
+    send(worker, 6, 60)
+    worker._page[RUNS] = NOTHING
+    first = worker.revoke()
+    run(worker, 5, 50)
+    assert first is not None
+    assert not worker.obeys(first)
+    again = worker.revoke()
+    assert again is not None
+    assert again.seq == 6
+    assert worker.obeys(again)
+
+
+def test_one_packet_is_revoked_at_a_time(worker: LocalWorker) -> None:
+    """There is one word for it: the packet that it named before would be run, although others have got its items."""
+    for seq in (5, 6):
+        send(worker, seq, 10 * seq)
+    run(worker, 5, 50)
+    assert worker.revoke() is not None
+    send(worker, 7, 70)
+    assert worker.revoke() is None
+    assert worker._page[REVOKED] == 6
+    del worker.sent[5], worker.sent[6]  # answered
+    worker._page[BEGUN] = 6
+    assert worker.revoke() is not None
+    assert worker._page[REVOKED] == 7
+
+
+def test_a_worker_is_asked_to_stop_behind_what_it_runs(worker: LocalWorker) -> None:
+    send(worker, 5, 50)
+    worker._page[BEGUN], worker._page[RUNS] = 5, 52 << WIDTH_BITS | 3
+    cut = worker.ask_to_stop()
+    assert cut is not None
+    assert (cut.seq, cut.stop) == (5, 55) == (worker._page[STOP_SEQ], worker._page[STOP])
+    assert worker.obeys(cut)
+    run(worker, 5, 55)
+    assert not worker.obeys(cut)
+
+
+def test_a_worker_that_was_asked_to_stop_is_not_asked_to_go_on(worker: LocalWorker) -> None:
+    """It says what it would run before it looks whether it may, and others have that already."""
+    send(worker, 5, 50)
+    worker._page[BEGUN], worker._page[RUNS] = 5, 52 << WIDTH_BITS | 3
+    assert worker.ask_to_stop() is not None
+    worker._page[RUNS] = 55 << WIDTH_BITS | 3
+    assert worker.ask_to_stop() is not None
+    assert worker._page[STOP] == 55
+
+
+@pytest.mark.parametrize("runs", [NOTHING, 50 << WIDTH_BITS | 1])
+def test_a_worker_that_has_gone_on_does_not_obey(worker: LocalWorker, runs: int) -> None:
+    send(worker, 5, 50)
+    send(worker, 6, 60)
+    run(worker, 5, 50)
+    cut = worker.ask_to_stop()
+    assert cut is not None
+    worker._page[BEGUN], worker._page[RUNS] = 6, runs
+    assert not worker.obeys(cut)
+
+
+def test_between_two_packets_nobody_is_asked(worker: LocalWorker) -> None:
+    assert worker.ask_to_stop() is None
+    send(worker, 5, 50)
+    worker._page[BEGUN], worker._page[RUNS] = 5, NOTHING
+    assert worker.ask_to_stop() is None
