@@ -118,11 +118,8 @@ class Procflow(Peer):
         return procflow.Pipe(duplex)
 
 
-class Multiprocessing(Peer):
-    name, module = "multiprocessing.Pool", "multiprocessing"
-
-    def open(self) -> Any:
-        return multiprocessing.get_context("fork").Pool(self.workers)
+class AsyncResults(Peer):
+    """What has `apply_async` as multiprocessing has it."""
 
     def apply(self, fn: Function, item: Any) -> Any:
         return self.pool.apply(fn, (item,))
@@ -135,6 +132,13 @@ class Multiprocessing(Peer):
 
     def done(self, handle: Any) -> bool:
         return bool(handle.ready())
+
+
+class Multiprocessing(AsyncResults):
+    name, module = "multiprocessing.Pool", "multiprocessing"
+
+    def open(self) -> Any:
+        return multiprocessing.get_context("fork").Pool(self.workers)
 
     def map(self, fn: Function, items: Sequence[Any], chunksize: int | None) -> list[Any]:
         return self.pool.map(fn, items, chunksize)
@@ -267,25 +271,13 @@ class Pebble(Peer):
         self.pool.join()
 
 
-class Mpire(Peer):
+class Mpire(AsyncResults):
     name = module = "mpire"
 
     def open(self) -> Any:
         import mpire
 
         return mpire.WorkerPool(self.workers, start_method="fork", keep_alive=True)
-
-    def apply(self, fn: Function, item: Any) -> Any:
-        return self.pool.apply(fn, (item,))
-
-    def submit(self, fn: Function, item: Any) -> Any:
-        return self.pool.apply_async(fn, (item,))
-
-    def result(self, handle: Any) -> Any:
-        return handle.get()
-
-    def done(self, handle: Any) -> bool:
-        return bool(handle.ready())
 
     def map(self, fn: Function, items: Sequence[Any], chunksize: int | None) -> list[Any]:
         return self.pool.map(fn, items, chunk_size=chunksize)

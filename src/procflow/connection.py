@@ -16,7 +16,6 @@ import pickle
 import sys
 from multiprocessing import reduction
 from multiprocessing.context import BufferTooShort, get_spawning_popen
-from types import GenericAlias
 
 from procflow.errors import PicklingError, TruncatedMessage, UnpicklingError
 from procflow.wire import peers, pickling
@@ -53,14 +52,7 @@ if TYPE_CHECKING:
     WaitableT = TypeVar("WaitableT", bound=_HasFileno | int)
     AnyWaitableT = TypeVar("AnyWaitableT", bound=Waitable)
 else:
-
-    class Generic:
-        """At run time the classes are subscriptable, and that is all: typing would cost a child 8 ms."""
-
-        __slots__ = ()
-
-        def __class_getitem__(cls, item):
-            return cls if cls is Generic else GenericAlias(cls, item)
+    from procflow.generic import Generic
 
     def overload(function):
         return function

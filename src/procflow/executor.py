@@ -23,7 +23,7 @@ from procflow.dispatch.dispatcher import Dispatcher
 from procflow.dispatch.lead import remaining
 from procflow.dispatch.outcome import Failure
 from procflow.errors import CancelledError, ExecutorClosed, InitializerError, PoolClosed, WorkerDied
-from procflow.pool import Pool
+from procflow.pool import Pool, read_whole
 from procflow.wire.packets import MAP, STAR
 from procflow.worker.chunk import run_chunk
 
@@ -151,12 +151,7 @@ class _Workers(Pool):
     ) -> tuple[ResultIterator[R], int]:
         """Read the input, have all of it worked at; return the results, and how many there will be."""
         single = len(iterables) == 1
-        inputs: Sequence[Any]
-        if single:
-            first = iterables[0]
-            inputs = first if type(first) in (tuple, range) else list(first)  # type: ignore[assignment]
-        else:
-            inputs = list(zip(*iterables, strict=False))
+        inputs: Sequence[Any] = read_whole(iterables[0]) if single else list(zip(*iterables, strict=False))
         size = max(len(inputs), chunksize)
         grain = None if chunksize == 1 else chunksize
         return self._stream(fn, MAP if single else STAR, inputs, grain, size, ordered=True), len(inputs)
@@ -168,7 +163,7 @@ class _Workers(Pool):
 
     @staticmethod
     def _left_behind(core: Dispatcher) -> None:
-        if not core.closed and not core.foreign:
+        if not core.closed:
             core.close_later()
 
 

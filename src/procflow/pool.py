@@ -159,7 +159,8 @@ class Pool:
         error_callback: Callable[[BaseException], object] | None = None,
     ) -> Future[list[R]]:
         """Like `map`, but return a Future of the list at once."""
-        return self._map(func, MAP, iterable, chunksize, callback, error_callback)
+        _check_chunksize(chunksize)
+        return self._map(func, MAP, read_whole(iterable), chunksize, callback, error_callback)
 
     def starmap(
         self,
@@ -181,7 +182,8 @@ class Pool:
         error_callback: Callable[[BaseException], object] | None = None,
     ) -> Future[list[R]]:
         """Like `starmap`, but return a Future of the list at once."""
-        return self._map(func, STAR, iterable, chunksize, callback, error_callback)
+        _check_chunksize(chunksize)
+        return self._map(func, STAR, read_whole(iterable), chunksize, callback, error_callback)
 
     def _mapped(
         self,
@@ -191,12 +193,13 @@ class Pool:
         chunksize: int | None,
         progress: Progress,
     ) -> list[R]:
+        _check_chunksize(chunksize)
+        inputs = read_whole(iterable)
         if progress is None or progress is False:
-            mapped: Future[list[R]] = self._map(func, kind, iterable, chunksize)
+            mapped: Future[list[R]] = self._map(func, kind, inputs, chunksize)
             return mapped.result()
         from procflow.observe.progress import follow, open_display
 
-        inputs: Sequence[Any] = iterable if type(iterable) in (tuple, range) else list(iterable)  # type: ignore[assignment]
         show = open_display(progress, len(inputs))
         watched: Future[list[R]] = self._map(func, kind, inputs, chunksize)
         follow(watched, len(inputs), show)
@@ -206,20 +209,16 @@ class Pool:
         self,
         func: Callable[..., Any],
         kind: int,
-        iterable: Iterable[Any],
+        inputs: Sequence[Any],
         chunksize: int | None,
         callback: Callable[[list[R]], object] | None = None,
         error_callback: Callable[[BaseException], object] | None = None,
     ) -> Future[list[R]]:
-        core = self._core
-        _check_chunksize(chunksize)
-        inputs: Sequence[Any] = iterable if type(iterable) in (tuple, range) else list(iterable)  # type: ignore[assignment]
-
         def prepare(future: MapFuture) -> None:
             future.callback = callback
             future.error_callback = error_callback
 
-        return core.submit_map(func, kind, inputs, chunksize, prepare)  # type: ignore[return-value]
+        return self._core.submit_map(func, kind, inputs, chunksize, prepare)  # type: ignore[return-value]
 
     # -- streams ------------------------------------------------------------------------------------------------------
 
@@ -361,7 +360,7 @@ class Pool:
     @staticmethod
     def _left_behind(core: Dispatcher) -> None:
         """The pool was dropped, neither closed nor terminated."""
-        if core.closed or core.foreign:
+        if core.closed:
             return
         try:
             warnings.warn(
@@ -408,6 +407,11 @@ def _make_engine(
 def _check_allowance(maxtasksperchild: object) -> None:
     if maxtasksperchild is not None and (not isinstance(maxtasksperchild, int) or maxtasksperchild < 1):
         raise ValueError(f"maxtasksperchild must be a positive int or None, not {maxtasksperchild!r}")
+
+
+def read_whole(iterable: Iterable[T]) -> Sequence[T]:
+    """Return what the caller can't change any more: a tuple or a range as it is, of anything else a list."""
+    return iterable if type(iterable) in (tuple, range) else list(iterable)  # type: ignore[return-value]
 
 
 def _check_chunksize(chunksize: int | None) -> None:

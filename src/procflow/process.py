@@ -18,7 +18,6 @@ from __future__ import annotations
 import os
 import sys
 from multiprocessing import process as _stdlib
-from types import GenericAlias
 
 from procflow.start import child
 from procflow.start.main_module import stop_replay
@@ -37,13 +36,9 @@ if TYPE_CHECKING:
 
     R_co = TypeVar("R_co", covariant=True, default=Any)
 else:
+    from procflow.generic import Generic
+
     R_co = None
-
-    class Generic:
-        """At run time the class is subscriptable, and that is all: typing would cost a child 8 ms."""
-
-        def __class_getitem__(cls, item):
-            return cls if cls is Generic else GenericAlias(cls, item)
 
 
 __all__ = ["ForkProcess", "ForkServerProcess", "Process", "SpawnProcess"]

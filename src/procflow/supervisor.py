@@ -358,8 +358,7 @@ class Supervisor:
             while True:
                 while todo:
                     todo.extend(self._carry_out(todo.popleft()))
-                over = self._machine.state is State.OVER
-                if over:
+                if self._machine.state is State.OVER:
                     break
                 self._publish()
                 todo.extend(self._wait())

@@ -111,9 +111,8 @@ def open_and_close(method: str, folder: str) -> None:
 # -- signals of other kinds -------------------------------------------------------------------------------------------
 
 
-def end_in_a_handler(method: str, folder: str) -> None:
-    """The handler of SIGTERM that many programs have."""
-    pool = procflow.get_context(method).Pool(2)
+def end_on_sigterm(pool: procflow.Pool) -> None:
+    """Set the handler that many programs have."""
 
     def leave(_signum: int, _frame: FrameType | None) -> None:
         pool.terminate()
@@ -121,6 +120,13 @@ def end_in_a_handler(method: str, folder: str) -> None:
         sys.exit(7)
 
     signal.signal(signal.SIGTERM, leave)
+
+
+def end_in_a_handler(method: str, folder: str) -> None:
+    """The signal comes while the program waits."""
+    pool = procflow.get_context(method).Pool(2)
+
+    end_on_sigterm(pool)
     pool.map(hold, [folder] * 4, 1)
 
 
@@ -128,12 +134,7 @@ def end_busily_in_a_handler(method: str, folder: str) -> None:
     """As `end_in_a_handler`, but the signal comes between any two steps of the pool."""
     pool = procflow.get_context(method).Pool(2)
 
-    def leave(_signum: int, _frame: FrameType | None) -> None:
-        pool.terminate()
-        pool.join()
-        sys.exit(7)
-
-    signal.signal(signal.SIGTERM, leave)
+    end_on_sigterm(pool)
     for n in itertools.count():
         pool.submit(begin_and_double, folder, n).result()
 

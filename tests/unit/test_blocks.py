@@ -16,8 +16,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from procflow.start.spool import anonymous_file
 from procflow.wire import parcels, views
-from procflow.wire.blocks import FREE, HELD, PLACE, RELEASED, SENT, TABLE, Writer, anonymous_file
+from procflow.wire.blocks import FREE, HELD, PLACE, RELEASED, SENT, TABLE, Writer
 from procflow.wire.parcels import Parcel, Reader
 from procflow.wire.pickling import pack, unpack
 from procflow.wire.pieces import OUT_OF_BAND, Loose, Pieces, lay_out, read_lengths

@@ -26,7 +26,7 @@ LAYERS = [
     {"wire"},
     {"start"},
     {"broken", "shared_arrays"},
-    {"errors", "cpu", "dropping"},
+    {"errors", "cpu", "dropping", "generic"},
 ]
 
 # Who may import the layer beside it, where a layer has several members.

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pytest
 
 from procflow.engines.local_worker import LocalWorker, Sent
-from procflow.wire.blocks import anonymous_file
+from procflow.start.spool import anonymous_file
 from procflow.wire.channel import open_channel
 from procflow.wire.parcels import Reader
 from procflow.worker.status import BEGUN, NOTHING, REVOKED, RUNS, STOP, STOP_SEQ, WIDTH_BITS

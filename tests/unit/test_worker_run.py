@@ -12,7 +12,8 @@ import pytest
 
 from procflow.dispatch.outcome import Failure, decode
 from procflow.errors import PicklingError, RemoteError, RemoteTraceback, WorkerDied
-from procflow.wire.blocks import Writer, anonymous_file
+from procflow.start.spool import anonymous_file
+from procflow.wire.blocks import Writer
 from procflow.wire.packets import (
     ANSWER,
     ANSWER_HEADER,

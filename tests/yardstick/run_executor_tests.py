@@ -11,11 +11,11 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import os
-import subprocess
 import sys
-import tempfile
 import unittest
 from concurrent import futures
+
+from side_by_side import run_all
 
 from procflow import PoolExecutor
 
@@ -94,30 +94,13 @@ def main(arguments: list[str]) -> int:
         print(f"{sys.executable} was installed without the tests of concurrent.futures: nothing to run")
         return 0
     if method == "all":
-        return run_all(arguments)
+        return run_all(__file__, [argument for argument in arguments if argument != "all"])
     from test import support
 
     support.use_resources = ["walltime", "cpu"]  # as `python -m test -u` would
     suite = unittest.TestSuite(test for test in load(method) if wanted(test, chosen))  # type: ignore[arg-type]
     result = unittest.TextTestRunner(verbosity=2 if "-v" in arguments else 1).run(suite)
     return 0 if result.wasSuccessful() else 1
-
-
-def run_all(arguments: list[str]) -> int:
-    """Run each method in a process of its own, side by side; print all of what failed, the end of what passed."""
-    runs = {}
-    for method in PREFIXES:
-        output = tempfile.TemporaryFile("w+")  # noqa: SIM115 - closed when the run has ended
-        command = [sys.executable, __file__, *(method if word == "all" else word for word in arguments)]
-        runs[method] = (subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT), output)
-    failed = 0
-    for method, (run, output) in runs.items():
-        failed |= run.wait()
-        output.seek(0)
-        lines = output.read().splitlines()
-        output.close()
-        print(f"--- {method}", *(lines if run.returncode else lines[-3:]), sep="\n")
-    return failed
 
 
 if __name__ == "__main__":

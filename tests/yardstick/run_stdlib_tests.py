@@ -9,11 +9,11 @@ METHOD is fork, spawn or forkserver, or all: the three side by side, as they mos
 from __future__ import annotations
 
 import os
-import subprocess
 import sys
-import tempfile
 import unittest
 from pathlib import Path
+
+from side_by_side import run_all
 
 # Names of the classes in test/_test_multiprocessing.py, without their leading underscore. Each runs in the flavour
 # "WithProcesses..." (and as it is, where it has no flavours).
@@ -70,7 +70,7 @@ def main(arguments: list[str]) -> int:
     verbosity = 2 if "-v" in arguments else 1
     method, *chosen = [argument for argument in arguments if argument != "-v"]
     if method == "all":
-        return run_all(chosen)
+        return run_all(__file__, chosen)
     here = str(Path(__file__).resolve().parent)
     sys.path.insert(0, here)  # children find stdlib_cases by the sys.path they are given
     os.environ["PROCFLOW_YARDSTICK_METHOD"] = method
@@ -83,23 +83,6 @@ def main(arguments: list[str]) -> int:
             suite.addTests(test for test in tests if wanted(test, chosen))
     result = unittest.TextTestRunner(verbosity=verbosity).run(suite)
     return 0 if result.wasSuccessful() else 1
-
-
-def run_all(chosen: list[str]) -> int:
-    """Run the three methods in processes of their own; print the end of what passed, and all of what failed."""
-    runs = {}
-    for method in ("fork", "spawn", "forkserver"):
-        output = tempfile.TemporaryFile("w+")  # noqa: SIM115 - closed when the run has ended
-        command = [sys.executable, __file__, method, *chosen]
-        runs[method] = (subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT), output)
-    failed = 0
-    for method, (run, output) in runs.items():
-        failed |= run.wait()
-        output.seek(0)
-        lines = output.read().splitlines()
-        output.close()
-        print(f"--- {method}", *(lines if run.returncode else lines[-3:]), sep="\n")
-    return failed
 
 
 def wanted(test: unittest.TestCase, chosen: list[str]) -> bool:

@@ -535,7 +535,7 @@ class Dispatcher:
             if scheduler.encoded(packet):
                 if not engine.send(packet, encoded):
                     scheduler.unsent(packet)
-                elif packet.divisible and not self._lead.is_mine:
+                elif packet.divisible and not self._lead.leads_here:
                     self.wake()  # the leader learns that it has to look at this worker
             else:
                 engine.discard(encoded)

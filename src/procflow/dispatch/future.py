@@ -13,27 +13,20 @@ from procflow.errors import CancelledError, TimeoutError
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
-    from types import GenericAlias
     from typing import Generic, TypeVar
 
     T = TypeVar("T")
     T_co = TypeVar("T_co", covariant=True)
-
-    class _Base(Generic[T_co]):
-        pass
-
 else:
-    from types import GenericAlias
+    from procflow.generic import Generic
 
-    class _Base:
-        __slots__ = ()
-        __class_getitem__ = classmethod(GenericAlias)
+    T_co = None
 
 
 __all__ = ["Future"]
 
 
-class Future(Promise, _Base["T_co"]):
+class Future(Promise, Generic[T_co]):
     """The result of one call, or of one map.
 
     It has the methods of `concurrent.futures.Future` and those of `multiprocessing.pool.AsyncResult`, and it can be

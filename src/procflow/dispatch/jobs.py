@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from procflow.dispatch.dispatcher import Dispatcher
     from procflow.scheduling.scheduler import Job
 
-__all__ = ["CallsJob", "Delivery", "MapFuture", "MapJob", "no_function"]
+__all__ = ["CallsJob", "ItemsJob", "MapFuture", "MapJob"]
 
 
 def no_function(*_: object) -> object:
@@ -144,28 +144,35 @@ class MapFuture(Future["list[object]"]):
         return self._failed[1] if self._failed else [self._values]
 
 
-class MapJob:
-    """See the module."""
+class ItemsJob:
+    """What a map and a stream have in common: one function, and items that are known by their places in the input."""
 
-    isolate = False
-
-    def __init__(self, job: Job, function: Callable[..., object], kind: int, inputs: Sequence[object]) -> None:
+    def __init__(self, job: Job, function: Callable[..., object], kind: int) -> None:
         self.id = job.id
         self.state = job
         self.grain = job.grain
         self.kind = kind
         self.function = function
         self.delivery = Delivery()
+
+    def task_number(self, index: int) -> int:
+        """A task is known by the place of its item."""
+        return index
+
+
+class MapJob(ItemsJob):
+    """See the module."""
+
+    isolate = False
+
+    def __init__(self, job: Job, function: Callable[..., object], kind: int, inputs: Sequence[object]) -> None:
+        super().__init__(job, function, kind)
         self._inputs = inputs
         self.future: MapFuture | None = None
 
     def items(self, start: int, stop: int) -> Sequence[object]:
         """Return this part of the input; of a range it is a range, which pickles in a few bytes."""
         return self._inputs[start:stop]
-
-    def task_number(self, index: int) -> int:
-        """A task of a map is known by its place in the input."""
-        return index
 
     def deliver(self, dispatcher: Dispatcher, start: int, items: int, kind: int, data: object) -> None:
         """Keep this part of the result until the future is asked."""

@@ -105,11 +105,6 @@ class Lead:
         """Whether something is to come."""
         return not self.finished and self._core.busy
 
-    @property
-    def is_mine(self) -> bool:
-        """Whether the calling thread leads."""
-        return self._leader == threading.get_ident()
-
     def wait(self, target: Target, timeout: float | None = None) -> bool:
         """Wait until the target is done, leading if nobody does; False after `timeout` seconds."""
         if target.is_done:

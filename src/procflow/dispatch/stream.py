@@ -16,7 +16,7 @@ import threading
 from collections import deque
 from time import monotonic, perf_counter
 
-from procflow.dispatch.jobs import Delivery
+from procflow.dispatch.jobs import ItemsJob
 from procflow.dispatch.lead import remaining
 from procflow.dispatch.outcome import Failure, decode
 from procflow.dropping import when_dropped
@@ -25,7 +25,6 @@ from procflow.errors import PoolClosed, TimeoutError
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
-    from types import GenericAlias
     from typing import Generic, Protocol, TypeVar
 
     from procflow.dispatch.dispatcher import Dispatcher
@@ -41,14 +40,10 @@ if TYPE_CHECKING:
 
         def end(self) -> None: ...
 
-    class _Base(Generic[T_co]):
-        pass
-
 else:
-    from types import GenericAlias
+    from procflow.generic import Generic
 
-    class _Base:
-        __class_getitem__ = classmethod(GenericAlias)
+    T_co = None
 
 
 __all__ = ["Feeder", "ResultIterator", "StreamJob", "sequence_refill"]
@@ -57,7 +52,7 @@ _TELL = 200e-6  # seconds
 CLOSING = 100_000  # items: so far an iterator is read ahead when its pool was closed
 
 
-class StreamJob:
+class StreamJob(ItemsJob):
     """A stream as engine and dispatcher see it. `_lock` is the dispatcher's; what it guards is said beside it."""
 
     isolate = True
@@ -71,12 +66,7 @@ class StreamJob:
         buffersize: int | None,
         ordered: bool,
     ) -> None:
-        self.id = job.id
-        self.state = job
-        self.grain = job.grain
-        self.kind = kind
-        self.function = function
-        self.delivery = Delivery()
+        super().__init__(job, function, kind)
         self.buffersize = buffersize
         self._dispatcher = dispatcher
         self._ordered = ordered
@@ -100,10 +90,6 @@ class StreamJob:
         """Return these inputs."""
         inputs = self.inputs
         return [inputs[index] for index in range(start, stop)]
-
-    def task_number(self, index: int) -> int:
-        """A task of a stream is known by its place in the input."""
-        return index
 
     def room(self) -> int:
         """How many items may be read now."""
@@ -169,7 +155,7 @@ class StreamJob:
         """Nothing to do early: the consumer decodes what it takes."""
 
 
-class ResultIterator(_Base["T_co"]):
+class ResultIterator(Generic[T_co]):
     """The results of imap or imap_unordered. Dropping it, or `close()`, ends the stream.
 
     `next(timeout)` is multiprocessing's: it raises `TimeoutError` if no result comes within `timeout` seconds.

@@ -32,7 +32,8 @@ from procflow.errors import PicklingError
 from procflow.start.launch import launch, launch_fork
 from procflow.start.owned import disown, own
 from procflow.start.passing import dumps_for_child
-from procflow.wire.blocks import PLACE, Writer, anonymous_file, can_map
+from procflow.start.spool import anonymous_file
+from procflow.wire.blocks import PLACE, Writer, can_map
 from procflow.wire.channel import open_channel
 from procflow.wire.holding import holding_calls
 from procflow.wire.packets import CALL_HEADER, CALLS, FAILURE, IN_BLOCKS, ISOLATE, PACKET_MAX, TASK

@@ -8,7 +8,8 @@ from time import monotonic
 
 from procflow.engines.base import OBJECTS
 from procflow.start.owned import disown, own
-from procflow.wire.blocks import anonymous_file, reserve
+from procflow.start.spool import anonymous_file
+from procflow.wire.blocks import reserve
 from procflow.wire.packets import (
     ANSWER,
     ANSWER_HEADER,

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 def spool(buffers: Iterable[Buffer]) -> int:
     """Write the buffers one after another to a new anonymous file; give its fd, positioned at the start."""
-    fd = anonymous_file()
+    fd = anonymous_file("procflow")
     try:
         for buffer in buffers:
             view = memoryview(buffer).cast("B")
@@ -39,11 +39,12 @@ def read_rest(fd: int, offset: int) -> bytes:
     return chunks[0] if len(chunks) == 1 else b"".join(chunks)
 
 
-def anonymous_file() -> int:
-    """Open a file without a name; give its fd."""
-    if hasattr(os, "memfd_create"):
-        return os.memfd_create("procflow", os.MFD_CLOEXEC)
+def anonymous_file(name: str, *, portable: bool = False) -> int:
+    """Open an anonymous file: a memfd where there is one, else a temporary file whose name is removed at once."""
+    if hasattr(os, "memfd_create") and not portable:
+        return os.memfd_create(name, os.MFD_CLOEXEC)
     import tempfile
 
-    with tempfile.TemporaryFile() as file:  # unlinked at once; CLOEXEC like every fd that Python opens
-        return os.dup(file.fileno())
+    fd, path = tempfile.mkstemp(prefix=f"{name}-")
+    os.unlink(path)
+    return fd

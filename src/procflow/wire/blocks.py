@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from procflow.wire.pieces import Pieces
     from procflow.wire.views import Mapping
 
-__all__ = ["BlockFile", "Writer", "anonymous_file", "can_map", "exporting", "reserve", "slots_in"]
+__all__ = ["BlockFile", "Writer", "can_map", "exporting", "reserve", "slots_in"]
 
 FREE, SENT, HELD, RELEASED = 0, 1, 2, 3
 PLACE = Struct("<IQBQ")  # slot, offset, order, bytes
@@ -59,17 +59,6 @@ STEP = 1 << 23  # bytes copied at once: a copy holds the GIL
 def can_map() -> bool:
     """Whether memory files can be mapped here, and their views watched."""
     return sys.platform == "linux" and sys.maxsize > 2**32
-
-
-def anonymous_file(name: str, *, portable: bool = False) -> int:
-    """Open an anonymous file: a memfd where there is one, else a temporary file whose name is removed at once."""
-    if hasattr(os, "memfd_create") and not portable:
-        return os.memfd_create(name, os.MFD_CLOEXEC)
-    import tempfile
-
-    fd, path = tempfile.mkstemp(prefix=f"{name}-")
-    os.unlink(path)
-    return fd
 
 
 def reserve(fd: int, nbytes: int) -> None:

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from procflow.errors import PicklingError
     from procflow.wire.parcels import Parcel
 
-__all__ = ["PROTOCOL", "dumps", "dumps_with_buffers", "loads", "not_picklable", "pack", "stream_of", "unpack"]
+__all__ = ["PROTOCOL", "dumps", "loads", "not_picklable", "pack", "stream_of", "unpack"]
 
 PROTOCOL = 5
 
@@ -53,16 +53,6 @@ def dumps(obj: object) -> bytes:
     if _needs_value(data):
         return _dumps_by_value(obj)
     return data
-
-
-def dumps_with_buffers(obj: object) -> tuple[bytes, list[memoryview]]:
-    """Pickle `obj` as `dumps` does, with large contiguous buffers beside the pickle: for `loads(data, buffers=...)`."""
-    beside = _Parts()
-    try:
-        data = _dumps(obj, PROTOCOL, buffer_callback=beside.keep)
-    except Exception:  # noqa: BLE001 - the object's own reduction: anything may be raised
-        return _dumps_by_value(obj), []
-    return (_dumps_by_value(obj), []) if _needs_value(data) else (data, beside.buffers)
 
 
 def pack(obj: object) -> bytes | Pieces:

@@ -16,7 +16,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-__all__ = ["OUT_OF_BAND", "Loose", "Pieces", "lay_out", "read_lengths"]
+__all__ = ["ALIGNMENT", "OUT_OF_BAND", "Loose", "Pieces", "lay_out", "read_lengths", "split"]
 
 OUT_OF_BAND = 1 << 15  # bytes: a smaller buffer, or a smaller pickle, is copied sooner than a block is found for it
 SHARED_BLOCK = 1 << 20
@@ -77,11 +77,15 @@ class Loose:
 
     def pieces(self) -> tuple[memoryview, list[bytearray]]:
         """Return the stream and the buffers; these are the caller's own, and can be written."""
-        view = memoryview(self._data)
-        lengths = read_lengths(view)
-        places, _ = lay_out(lengths, one_block=True)
-        stream, *buffers = [view[at : at + n] for (_, at), n in zip(places, lengths, strict=True)]
+        stream, *buffers = split(memoryview(self._data))
         return stream, [bytearray(buffer) for buffer in buffers]
+
+
+def split(view: memoryview) -> list[memoryview]:
+    """Return the pieces that stand in one block, the stream first."""
+    lengths = read_lengths(view)
+    places, _ = lay_out(lengths, one_block=True)
+    return [view[at : at + n] for (_, at), n in zip(places, lengths, strict=True)]
 
 
 def _aligned(offset: int) -> int:

@@ -1,6 +1,6 @@
 """The result of one Process, in an anonymous file: the child writes it before it ends, the parent maps it afterwards.
 
-    kind | padding to 8 | number of parts | length of each | the parts, each aligned: the pickle, then its buffers
+    kind | padding | pieces in one block, see wire/pieces.py: the pickle, then its buffers
 
 R1  The kind is written last. A child that dies while it writes has given no result, never half of one.
 R2  Only the process that was launched writes, and only to the file that it was given: not a fork of it that comes back
@@ -12,16 +12,16 @@ from __future__ import annotations
 
 import os
 
+from procflow.wire.pieces import ALIGNMENT, Pieces, lay_out, split
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any
-
     File = tuple[int, int, int]  # fd, inode, pid of the process that may write
 
 __all__ = ["NOTHING", "Raised", "Refused", "Value", "keep_failure", "keep_value", "read_result"]
 
 NOTHING, _NONE, _VALUE, _FAILURE, _REFUSED = b"\0", b"N", b"V", b"F", b"R"
-_ALIGNMENT = 64  # what numpy likes
+_BODY = ALIGNMENT  # where the pieces begin, so that theirs is kept
 
 
 class Value:
@@ -62,14 +62,14 @@ def keep_value(file: File, value: object) -> None:
         os.pwrite(file[0], _NONE, 0)
         return
     try:
-        from procflow.wire.pickling import dumps_with_buffers
+        from procflow.wire.pickling import pack
 
-        data, buffers = dumps_with_buffers(value)
-        _write(file[0], _VALUE, [data, *buffers])
+        packed = pack(value)
+        _write(file[0], _VALUE, Pieces([packed]) if isinstance(packed, bytes) else packed)
     except Exception as refusal:  # noqa: BLE001 - the value's own reduction: anything may be raised
         from procflow.wire.shown import told
 
-        _write(file[0], _REFUSED, [f"{type(value).__qualname__}: {told(refusal)}".encode(errors="replace")])
+        _write(file[0], _REFUSED, Pieces([f"{type(value).__qualname__}: {told(refusal)}".encode(errors="replace")]))
 
 
 def keep_failure(file: File, error: BaseException) -> None:
@@ -77,7 +77,7 @@ def keep_failure(file: File, error: BaseException) -> None:
     if _is_ours(file):
         from procflow.worker.failure import pack_failure
 
-        _write(file[0], _FAILURE, [pack_failure(error, skip="procflow")])
+        _write(file[0], _FAILURE, Pieces([pack_failure(error, skip="procflow")]))
 
 
 def _is_ours(file: File) -> bool:
@@ -88,21 +88,13 @@ def _is_ours(file: File) -> bool:
         return False
 
 
-def _write(fd: int, kind: bytes, parts: list[Any]) -> None:
-    views = [memoryview(part).cast("B") for part in parts]
-    numbers = [len(views), *(view.nbytes for view in views)]
-    os.pwrite(fd, b"".join(number.to_bytes(8, "little") for number in numbers), 8)
-    offset = 8 + 8 * len(numbers)
-    for view in views:
-        offset, done = _aligned(offset), 0
-        while done < view.nbytes:
-            done += os.pwrite(fd, view[done:], offset + done)
-        offset += done
+def _write(fd: int, kind: bytes, pieces: Pieces) -> None:
+    places, _ = lay_out(pieces.lengths(), one_block=True)
+    for _, offset, part in pieces.spread(places):
+        done = 0
+        while done < len(part):
+            done += os.pwrite(fd, memoryview(part)[done:], _BODY + offset + done)
     os.pwrite(fd, kind, 0)
-
-
-def _aligned(offset: int) -> int:
-    return -(-offset // _ALIGNMENT) * _ALIGNMENT
 
 
 # ---- in the parent
@@ -119,24 +111,13 @@ def read_result(fd: int) -> Value | Raised | Refused | None:
 
     # Private and writable: arrays in the result are views of it, the caller's own, and nothing is copied.
     mapped = mmap.mmap(fd, 0, mmap.MAP_PRIVATE, mmap.PROT_READ | mmap.PROT_WRITE)
-    parts = _parts(memoryview(mapped))
+    stream, *buffers = split(memoryview(mapped)[_BODY:])
     if kind == _REFUSED:
-        return Refused(bytes(parts[0]).decode())
+        return Refused(bytes(stream).decode())
     if kind == _FAILURE:
         from procflow.worker.failure import unpack_failure
 
-        return Raised(unpack_failure(bytes(parts[0])))
+        return Raised(unpack_failure(bytes(stream)))
     from procflow.wire.pickling import loads
 
-    return Value(loads(parts[0], buffers=parts[1:]))
-
-
-def _parts(view: memoryview) -> list[memoryview]:
-    count = int.from_bytes(view[8:16], "little")
-    offset = 16 + 8 * count
-    parts: list[memoryview] = []
-    for place in range(16, offset, 8):
-        start = _aligned(offset)
-        offset = start + int.from_bytes(view[place : place + 8], "little")
-        parts.append(view[start:offset])
-    return parts
+    return Value(loads(stream, buffers=buffers))
