@@ -13,7 +13,7 @@ PEERS = ("joblib_", "sem.loky")  # what other libraries name in /dev/shm, in pro
 DEADLOCK = 30.0  # seconds: reached by a bug, never by a slow machine
 
 
-def wait_until(fact: Callable[[], bool], what: str = "a fact") -> None:
+def wait_until(fact: Callable[[], object], what: str = "a fact") -> None:
     """Wait for a fact that nothing announces."""
     deadline = time.monotonic() + DEADLOCK
     while not fact():

@@ -75,22 +75,24 @@ def test_a_worker_that_dies_while_it_pickles_a_large_result_fails_that_task(ctx:
         assert answers(pool)
 
 
+def stopped_children() -> list[psutil.Process]:
+    return [p for p in psutil.Process().children(recursive=True) if p.status() == psutil.STATUS_STOPPED]
+
+
 def test_a_stopped_worker_keeps_only_its_own_task(ctx: procflow.Context) -> None:
     with ctx.Pool(2) as pool:
         stopped = pool.submit(tasks.stop_yourself)
         assert answers(pool)
-        child = [p for p in psutil.Process().children(recursive=True) if p.status() == psutil.STATUS_STOPPED]
-        assert len(child) == 1
-        child[0].send_signal(signal.SIGCONT)
-        assert stopped.result(DEADLOCK) == child[0].pid
+        wait_until(stopped_children, "the stop")
+        (child,) = stopped_children()
+        child.send_signal(signal.SIGCONT)
+        assert stopped.result(DEADLOCK) == child.pid
 
 
 def test_terminate_ends_a_stopped_worker(ctx: procflow.Context) -> None:
     pool = ctx.Pool(1)
     pool.submit(tasks.stop_yourself)
-    wait_until(
-        lambda: any(p.status() == psutil.STATUS_STOPPED for p in psutil.Process().children(recursive=True)), "the stop"
-    )
+    wait_until(stopped_children, "the stop")
     pool.terminate()
     pool.join()
 

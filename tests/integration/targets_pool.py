@@ -126,3 +126,17 @@ class RaisesWhenUnpickled:
 
 def _refuse() -> None:
     raise LookupError("no such thing here")
+
+
+class Signal:
+    """Sends itself where it is unpickled."""
+
+    def __init__(self, signum: int) -> None:
+        self.signum = signum
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return signal.raise_signal, (self.signum,)
+
+
+def raises_signal_where_it_is_unpickled(signum: int) -> Signal:
+    return Signal(signum)

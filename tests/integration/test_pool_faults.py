@@ -5,7 +5,10 @@ from __future__ import annotations
 import gc
 import multiprocessing
 import os
+import signal
+import sys
 import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -91,6 +94,39 @@ def test_a_terminate_that_was_interrupted_can_be_repeated(monkeypatch: pytest.Mo
 
 def _interrupt() -> None:
     raise KeyboardInterrupt
+
+
+class Interrupting:
+    """A signal comes while this is pickled."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        signal.raise_signal(signal.SIGUSR1)
+        return int, ()
+
+
+def _leave(_signum: int, _frame: object) -> None:
+    sys.exit(7)
+
+
+@pytest.mark.parametrize("way", ["submit", "map", "result", "callback"])
+def test_what_a_signal_handler_raises_amid_user_code_is_the_programs(way: str) -> None:
+    before = signal.signal(signal.SIGUSR1, _leave)
+    try:
+        with procflow.Pool(1) as pool, pytest.raises(SystemExit):
+            if way == "submit":
+                pool.submit(targets.double, Interrupting())  # type: ignore[arg-type]
+            elif way == "map":
+                pool.map(targets.double, [Interrupting()])  # type: ignore[list-item]
+            elif way == "result":
+                pool.submit(targets.raises_signal_where_it_is_unpickled, signal.SIGUSR1).result(DEADLOCK)
+            else:
+                future = pool.submit(targets.double, 1)
+                future.add_done_callback(lambda _: signal.raise_signal(signal.SIGUSR1))
+                future.result(DEADLOCK)
+                while True:  # the callback may be another thread's to run; the handler is this one's
+                    time.sleep(0.01)
+    finally:
+        signal.signal(signal.SIGUSR1, before)
 
 
 def test_a_worker_that_ignores_sigterm_is_killed_by_terminate(ctx: procflow.Context) -> None:

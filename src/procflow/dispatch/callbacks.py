@@ -5,6 +5,8 @@ from __future__ import annotations
 import threading
 from collections import deque
 
+from procflow.start.interrupted import of_a_signal
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -41,8 +43,8 @@ class Callbacks:
                 try:
                     self._due.popleft()()
                 except BaseException as error:
-                    if isinstance(error, KeyboardInterrupt) and threading.current_thread() is threading.main_thread():
-                        raise  # the user's Ctrl-C
+                    if of_a_signal(error):
+                        raise
                     import logging  # rare, and 15 ms
 
                     logging.getLogger("procflow").exception("a callback raised; the pool goes on")

@@ -32,6 +32,7 @@ from procflow.errors import (
     describe_exit,
 )
 from procflow.scheduling.scheduler import Scheduler
+from procflow.start.interrupted import of_a_signal
 from procflow.wire.pickling import not_picklable
 from procflow.wire.shown import shown
 
@@ -105,9 +106,9 @@ class Dispatcher:
         calls = self._calls
         try:
             packed = self._engine.pack_call(function, args, kwargs)
-        except KeyboardInterrupt:
-            raise
-        except BaseException as refusal:  # noqa: BLE001 - the user's own reductions: anything may be raised
+        except BaseException as refusal:  # the user's own reductions: anything may be raised
+            if of_a_signal(refusal):
+                raise
             made = future or Future(self, calls, 0)
             self._fail(made, not_picklable(f"the call of {shown(function)}", refusal))
             return made
@@ -526,9 +527,9 @@ class Dispatcher:
             oldest = min(next(iter(self._jobs), packet.job.id), packet.job.id)
         try:
             encoded = engine.encode(work, packet, oldest)
-        except KeyboardInterrupt:
-            raise
-        except BaseException as refusal:  # noqa: BLE001 - the user's own reductions: anything may be raised
+        except BaseException as refusal:  # the user's own reductions: anything may be raised
+            if of_a_signal(refusal):
+                raise
             self._refuse(work, packet, refusal)
             return
         with self._guard:

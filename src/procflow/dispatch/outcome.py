@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import threading
-
 from procflow.engines.base import OBJECTS, RAISED
 from procflow.errors import RemoteError, UnpicklingError
+from procflow.start.interrupted import of_a_signal
 from procflow.wire.packets import FAILURE, VALUE
 from procflow.wire.pickling import loads, stream_of, unpack
 from procflow.wire.shown import told
@@ -34,8 +33,8 @@ def decode(kind: int, data: object) -> list[object] | Failure:
             return Failure(unpack_failure(stream_of(data)))  # type: ignore[arg-type]
         value = loads(data) if type(data) is bytes else unpack(data)  # type: ignore[arg-type]
     except BaseException as refusal:
-        if isinstance(refusal, KeyboardInterrupt) and threading.current_thread() is threading.main_thread():
-            raise  # the user's Ctrl-C, as far as one can tell
+        if of_a_signal(refusal):
+            raise
         if kind == FAILURE:
             return Failure(RemoteError("an exception", told(refusal), "", "it did not unpickle"))
         error = UnpicklingError(

@@ -29,6 +29,7 @@ from procflow.cpu import cpu_count
 from procflow.engines.local_worker import READ_MAX, Cut, LocalWorker, Sent
 from procflow.engines.poller import open_poller
 from procflow.errors import PicklingError
+from procflow.start.interrupted import of_a_signal
 from procflow.start.launch import launch, launch_fork
 from procflow.start.owned import disown, own
 from procflow.start.passing import dumps_for_child
@@ -172,9 +173,9 @@ class LocalEngine:
         if function is None:
             try:
                 function = self._functions[work.id] = dumps(work.function)
-            except KeyboardInterrupt:
-                raise
             except BaseException as refusal:
+                if of_a_signal(refusal):
+                    raise
                 raise not_picklable(f"the function {shown(work.function)}", refusal) from refusal
         return function
 
