@@ -25,7 +25,7 @@ from concurrent.futures import Future
 
 from procflow.cpu import cpu_count
 from procflow.executor import PoolExecutor
-from procflow.shared_arrays import SharedArrays
+from procflow.shared_arrays import Lent, SharedArrays
 from procflow.wire.pickling import dumps
 from procflow.worker.environment import prepare
 
@@ -213,16 +213,19 @@ def _lending(batch: Any, arrays: SharedArrays) -> Any:
     """Return the batch with big arrays among its calls' arguments replaced by what stands for them on the way."""
     seen: dict[int, object] = {}  # each is looked at once: they do not change before the batch is pickled
 
-    def lend(obj: object) -> object:
-        if id(obj) not in seen:
-            seen[id(obj)] = arrays.lend(obj)
-        return seen[id(obj)]
+    def lend_all(args: tuple[object, ...], kwargs: dict[str, object]) -> tuple[tuple[object, ...], dict[str, object]]:
+        own: dict[int, object] = {}  # of this call: the batch is one pickle, in which the calls would share an array
+
+        def lend(obj: object) -> object:
+            if id(obj) not in seen:
+                seen[id(obj)] = arrays.lend(obj)
+            found = seen[id(obj)]
+            return own.setdefault(id(obj), found.another()) if isinstance(found, Lent) else found
+
+        return tuple(map(lend, args)), {name: lend(value) for name, value in kwargs.items()}
 
     lent = copy.copy(batch)
-    lent.items = [
-        (func, tuple(map(lend, args)), {name: lend(value) for name, value in kwargs.items()})
-        for func, args, kwargs in batch.items
-    ]
+    lent.items = [(func, *lend_all(args, kwargs)) for func, args, kwargs in batch.items]
     return lent
 
 

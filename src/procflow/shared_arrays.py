@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     Array = numpy.ndarray[Any, Any]
 
-__all__ = ["SharedArrays"]
+__all__ = ["Lent", "SharedArrays"]
 
 
 class Lent:
@@ -36,6 +36,12 @@ class Lent:
 
     def __reduce__(self) -> tuple[Any, ...]:
         return borrow, (os.getpid(), self.fd, self._dtype, self._shape, self._order)
+
+    def another(self) -> Lent:
+        """Return one more that stands for the same array. In one pickle each of them is an array of its own."""
+        made = object.__new__(Lent)
+        made.__dict__.update(self.__dict__)
+        return made
 
     def holds(self, array: Array) -> bool:
         """Whether the array's bytes are still those that were written."""

@@ -167,6 +167,18 @@ def test_a_big_array_is_each_tasks_own_copy(order: Any) -> None:
     assert array[0, 1] != -1
 
 
+def write_both_and_sum(one: Any, other: Any) -> float:
+    before = write_and_sum(one)
+    return before + float(other[0] + other[1])  # the same array, as it was the same for the caller
+
+
+def test_calls_that_travel_together_have_arrays_of_their_own() -> None:
+    array = np.zeros(BIG // 8)
+    with parallel_config("procflow", n_jobs=2):
+        sums = Parallel(batch_size=5)(delayed(write_both_and_sum)(array, array) for _ in range(20))
+    assert sums == [-2.0] * 20
+
+
 def test_who_was_lent_an_array_keeps_what_it_held_then() -> None:
     shared = SharedArrays(1000)
     array = np.zeros(1000)

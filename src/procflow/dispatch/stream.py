@@ -49,6 +49,7 @@ else:
 __all__ = ["Feeder", "ResultIterator", "StreamJob", "sequence_refill"]
 
 _TELL = 200e-6  # seconds
+REFILL = 16  # values: how often a stream with a buffersize looks for room while it gives out the values of a part
 CLOSING = 100_000  # items: so far an iterator is read ahead when its pool was closed
 
 
@@ -76,11 +77,12 @@ class StreamJob(ItemsJob):
         self._parts: deque[tuple[int, int, int, object]] = deque()  # unordered: as they came
         self._places: dict[int, tuple[int, int, int, object]] = {}  # ordered: by start
         self._next = 0  # ordered: the start of the part that the consumer gets next
-        self.consumed = 0  # items that the consumer took; under the lock
+        self.consumed = 0  # items whose parts the consumer took; under the lock
         self.ended = False  # every item is done with, and there will be no more
         self.error: BaseException | None = None  # what the input raised
         self.abandoned = False
-        self.part: tuple[int, object] | None = None  # T5
+        self.part: tuple[int, object, int] | None = None  # kind, data, items; T5
+        self.values: list[object] = []  # decoded, not yet given out; the last is the next
         self.unbounded = False  # the pool was closed: read on though nobody takes results
         self.refill: Callable[[], None] = _nothing  # read more if there is room, or tell the feeder to
         self.is_done = False  # for `wait`: something is there for the consumer, or it is the end
@@ -93,7 +95,10 @@ class StreamJob(ItemsJob):
 
     def room(self) -> int:
         """How many items may be read now."""
-        return self._dispatcher.room(self, self.read - self.consumed)
+        held = self.read - self.consumed
+        if self.buffersize is not None:  # T1: a part that was taken is the consumer's as its values are given out
+            held += len(self.values) + (self.part[2] if self.part is not None else 0)
+        return self._dispatcher.room(self, held)
 
     def add(self, items: Sequence[object]) -> None:
         """Items were read; called by the one thread that reads. The scheduler learns of them by `sync`."""
@@ -148,7 +153,7 @@ class StreamJob(ItemsJob):
         if part is None:
             return False
         self.consumed += part[1]
-        self.part = part[2], part[3]
+        self.part = part[2], part[3], part[1]
         return True
 
     def digest(self) -> None:
@@ -164,7 +169,6 @@ class ResultIterator(Generic[T_co]):
     def __init__(self, job: StreamJob, dispatcher: Dispatcher) -> None:
         self._job = job
         self._dispatcher = dispatcher
-        self._values: list[object] = []  # decoded, not yet given out; the last is the next
         self.counter: Counting | None = None  # is told of what is given out
         self._when_dropped = when_dropped(self, _left_behind, job, dispatcher)
 
@@ -184,27 +188,26 @@ class ResultIterator(Generic[T_co]):
         return self._next(timeout)
 
     def _next(self, timeout: float | None) -> T_co:
-        values = self._values
+        job, dispatcher = self._job, self._dispatcher
+        values = job.values
         if values:
             value = values[-1]
             del values[-1]  # not pop(): a signal handler may run after a call, and the value would be lost
+            if job.buffersize is not None and len(values) % REFILL == 0:
+                job.refill()
             return value  # type: ignore[return-value]
-        job, dispatcher = self._job, self._dispatcher
         deadline = None if timeout is None else monotonic() + timeout
         while not job.abandoned:
             if job.part is not None or dispatcher.take_part(job):
                 job.refill()
                 assert job.part is not None
-                outcome = decode(*job.part)
+                outcome = decode(*job.part[:2])
                 if isinstance(outcome, Failure):
                     error = _for_iterator(outcome.error)
                     job.part = None
                     raise error
-                values = outcome[::-1]
-                self._values, job.part = values, None
-                value = values[-1]
-                del values[-1]
-                return value  # type: ignore[return-value]
+                job.values, job.part = outcome[::-1], None
+                return self._next(0.0)
             if job.ended:
                 break
             job.refill()
