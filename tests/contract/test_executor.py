@@ -128,9 +128,9 @@ def test_running_and_the_timeout(single: PoolExecutor, tmp_path: Path) -> None:
 
 
 def test_cancel_takes_back_what_has_not_begun(single: PoolExecutor, tmp_path: Path) -> None:
-    gate, log = tmp_path / "gate", tmp_path / "log"
-    held = single.submit(f.wait_for, str(gate))
-    wait_until(held.running, "running()")
+    gate, log, begun = tmp_path / "gate", tmp_path / "log", tmp_path / "begun"
+    held = single.submit(f.tell_and_wait_for, str(begun), str(gate))
+    wait_until(begun.exists, "the running of the first")
     waiting = [single.submit(f.note, str(log), "ran") for _ in range(5)]
     called: list[object] = []
     waiting[0].add_done_callback(called.append)
