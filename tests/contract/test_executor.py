@@ -115,9 +115,10 @@ def test_many_threads_may_wait_for_one_future(executor: PoolExecutor, tmp_path: 
 
 
 def test_running_and_the_timeout(single: PoolExecutor, tmp_path: Path) -> None:
-    gate = tmp_path / "gate"
-    held = single.submit(f.wait_for, str(gate))
-    wait_until(held.running, "running()")
+    gate, begun = tmp_path / "gate", tmp_path / "begun"
+    held = single.submit(f.tell_and_wait_for, str(begun), str(gate))
+    wait_until(begun.exists, "the running of the task")
+    assert held.running()
     with pytest.raises(TimeoutError):
         held.result(0.01)
     with pytest.raises(concurrent.futures.TimeoutError):
@@ -403,10 +404,11 @@ def test_asyncio_runs_in_it(executor: PoolExecutor, tmp_path: Path) -> None:
 
 
 def test_cancelling_an_asyncio_future_cancels_the_task(single: PoolExecutor, tmp_path: Path) -> None:
-    gate, log = tmp_path / "gate", tmp_path / "log"
+    gate, log, begun = tmp_path / "gate", tmp_path / "log", tmp_path / "begun"
 
     async def main() -> None:
-        held = single.submit(f.wait_for, str(gate))
+        held = single.submit(f.tell_and_wait_for, str(begun), str(gate))
+        wait_until(begun.exists, "the running of the first")
         late = asyncio.wrap_future(single.submit(f.note, str(log), "ran"))
         with pytest.raises(TimeoutError):
             await asyncio.wait_for(late, 0.05)
