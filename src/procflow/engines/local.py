@@ -31,7 +31,7 @@ from procflow.engines.poller import open_poller
 from procflow.errors import PicklingError
 from procflow.start.interrupted import of_a_signal
 from procflow.start.launch import launch, launch_fork
-from procflow.start.owned import disown, own
+from procflow.start.owned import disown, opening, own
 from procflow.start.passing import dumps_for_child
 from procflow.start.spool import anonymous_file
 from procflow.wire.blocks import PLACE, Writer, can_map
@@ -116,7 +116,9 @@ class LocalEngine:
         self._poller = open_poller(portable=portable)
         self._mapped = can_map() and not portable
         try:
-            self._tasks = Writer(own(anonymous_file("procflow-tasks", portable=portable)), mapped=self._mapped)
+            with opening:
+                fd = own(anonymous_file("procflow-tasks", portable=portable))
+            self._tasks = Writer(fd, mapped=self._mapped)
         except BaseException:
             self._poller.close()
             raise
@@ -286,8 +288,9 @@ class LocalEngine:
         name = f"PoolWorker-{worker}"
         big = self._results_file()
         try:
-            channel = open_channel(portable=self._portable)
-            made = LocalWorker(worker, channel, big, portable=self._portable)
+            with opening:
+                channel = open_channel(portable=self._portable)
+                made = LocalWorker(worker, channel, big, portable=self._portable)
         except BaseException:
             self._spare.append(big)
             raise
@@ -316,7 +319,8 @@ class LocalEngine:
         try:
             return self._spare.pop()
         except IndexError:
-            fd = own(anonymous_file("procflow-results", portable=self._portable))
+            with opening:
+                fd = own(anonymous_file("procflow-results", portable=self._portable))
             made = Reader(fd, mapped=self._mapped)
             self._results.append(made)
             return made

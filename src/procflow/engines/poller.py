@@ -11,7 +11,7 @@ import select
 import selectors
 import threading
 
-from procflow.start.owned import disown, own
+from procflow.start.owned import disown, opening, own
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -48,10 +48,11 @@ class _Waker:
     """A pipe to oneself."""
 
     def __init__(self) -> None:
-        self.reader, self._writer = os.pipe()
-        for fd in (self.reader, self._writer):
-            os.set_blocking(fd, False)
-            own(fd)
+        with opening:
+            self.reader, self._writer = os.pipe()
+            for fd in (self.reader, self._writer):
+                os.set_blocking(fd, False)
+                own(fd)
 
     def wake(self) -> None:
         try:

@@ -61,7 +61,9 @@ def launch(
         data = bytes(whole) if isinstance(whole, bytearray) else whole
         return launch_fork(lambda: child.run_entry(entry, data, list(fds)), keep=fds, name=name, bound=bound)
     if method == "spawn":
-        return _launch_spawn(entry, buffers, fds, name, bound)
+        private.flush_std_streams()
+        with owned.opening:
+            return _launch_spawn(entry, buffers, fds, name, bound)
     if method == "forkserver":
         return _launch_served(entry, buffers, fds, name, bound, preload)
     raise ValueError(f"unknown start method {method!r}")
@@ -116,8 +118,8 @@ def fork(
     """
     sentinel = lifeline.reading_end()
     private.flush_std_streams()  # else both processes write what is buffered now
-    pipe = None if hasattr(os, "pidfd_open") else os.pipe()
-    with interpreter.blocked_signals() as mask:
+    with interpreter.blocked_signals() as mask, owned.opening:
+        pipe = None if hasattr(os, "pidfd_open") else os.pipe()
         try:
             with owned.keeping([*keep, sentinel]):
                 pid = os.fork()
@@ -164,7 +166,6 @@ def _launch_spawn(entry: str, buffers: list[Buffer], fds: Sequence[int], name: s
             text = marshal.dumps(facts)
             spooled = spool.spool([text, *buffers])
             passed = [spooled, sentinel, *fds, *([tracker] if tracker >= 0 else []), *(pipe[1:] if pipe else ())]
-            private.flush_std_streams()
             pid = interpreter.spawn_python(_SPAWN_CODE.format(fd=spooled, nbytes=len(text)), passed)
     except BaseException:
         if pipe is not None:
@@ -191,7 +192,8 @@ def _launch_served(
     spooled = spool.spool([text, *buffers])
     try:
         passed = [*fds, tracker] if tracker >= 0 else list(fds)
-        return ServedChild("forkserver", the_server.launch(spooled, len(text), passed, bound=bound))
+        with owned.opening:
+            return ServedChild("forkserver", the_server.launch(spooled, len(text), passed, bound=bound))
     finally:
         os.close(spooled)
 

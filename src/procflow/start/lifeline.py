@@ -12,20 +12,19 @@ from __future__ import annotations
 import fcntl
 import os
 import select
-from _thread import allocate_lock, start_new_thread
+from _thread import start_new_thread
 
 from procflow.start import owned
 
 _SIGKILL = 9
 
-_lock = allocate_lock()
 _ends: tuple[int, int] | None = None
 
 
 def reading_end() -> int:
     """The end to pass on to children. It belongs to this module; don't close it."""
     global _ends
-    with _lock:
+    with owned.opening:
         if _ends is None:
             read, write = os.pipe()
             _ends = owned.own(read), owned.own(write)
@@ -92,8 +91,8 @@ def _blocking_read_ended(fd: int) -> bool:
 
 def _after_fork_in_child() -> None:
     # The ends were closed by `owned` (or the reading one is kept as this child's parent sentinel): make our own.
-    global _lock, _ends
-    _lock, _ends = allocate_lock(), None
+    global _ends
+    _ends = None
 
 
 if hasattr(os, "register_at_fork"):

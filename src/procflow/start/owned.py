@@ -4,24 +4,26 @@ A copy of our end of a pipe in a stranger's fork (ours, multiprocessing's, the u
 file that the peer waits for. So every fork made by Python closes what is owned *at that moment*:
 
 O1  An fd is in `_owned` from its opening until just before it is closed; a list made earlier would close fds that
-    were closed since and whose numbers now belong to another library.
+    were closed since and whose numbers now belong to another library. Between its opening and `own`, and while a child
+    is started whose end of a pipe is open here, `opening` is held: no other thread can fork then.
 O2  In a fork, an owned fd is closed, unless this very thread forked within `keeping(...)` that names it.
 O3  An object copied by a fork still holds the numbers, which may be someone else's by now: `close(fd, born)` does
     nothing where `born` is not the present `generation()`.
 
-Only dict operations under the GIL: no lock that a fork could inherit locked.
+No lock that a fork could inherit locked by another thread: it is taken for the fork, and new in the child.
 """
 
 from __future__ import annotations
 
 import os
-from _thread import get_ident
+from _thread import RLock, get_ident
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable
     from types import TracebackType
 
+opening = RLock()  # see O1; for moments, and never while user code runs
 _owned: dict[int, None] = {}
 _kept: dict[int, frozenset[int]] = {}  # by thread, while it forks
 _generation = 0
@@ -84,4 +86,9 @@ def _after_fork_in_child() -> None:
 
 
 if hasattr(os, "register_at_fork"):
+    os.register_at_fork(
+        before=opening.acquire,
+        after_in_parent=opening.release,
+        after_in_child=opening._at_fork_reinit,  # type: ignore[attr-defined]  # as in threading
+    )
     os.register_at_fork(after_in_child=_after_fork_in_child)

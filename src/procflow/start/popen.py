@@ -31,7 +31,8 @@ class Popen:
         self.method = method
         # What the target returns. A file and not a pipe: the child writes all of it at once, so that it can end, and
         # join() need not read anything, whatever its size; and nobody has to read what nobody asks for.
-        self.result_fd = owned.own(spool.anonymous_file("procflow"))
+        with owned.opening:
+            self.result_fd = owned.own(spool.anonymous_file("procflow"))
         self._release = when_dropped(self, owned.close, self.result_fd, owned.generation())
         try:
             self.child = _launch(process, method, (*_PRELOAD, *preload), self.result_fd)

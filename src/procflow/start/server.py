@@ -45,7 +45,7 @@ class ForkServer:
 
     def ensure_running(self) -> None:
         """Start the server unless it runs already (it may still die at any moment)."""
-        with self._lock:
+        with owned.opening, self._lock:
             if self._control is None:
                 self._start()
 
@@ -99,7 +99,7 @@ class ForkServer:
 
     def _request(self, header: bytes, fds: Sequence[int]) -> None:
         ancillary = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", fds))]
-        with self._lock:
+        with owned.opening, self._lock:  # in this order everywhere
             for attempt in (1, 2):
                 if self._control is None:
                     self._start()

@@ -16,6 +16,7 @@ import time
 import weakref
 
 from procflow.errors import ProtocolError
+from procflow.start.owned import opening
 from procflow.wire.peers import End, forget_parents_children
 from procflow.wire.stream import MessageTooLong, Stream
 from procflow.wire.turn import Turn
@@ -218,6 +219,11 @@ def _open_stream(handle: int, readable: bool, writable: bool) -> Stream | Window
 
 def open_pair(duplex: bool) -> tuple[Endpoint, Endpoint]:
     """Make a pipe. One way if not `duplex`: the first end is for reading, the second for writing."""
+    with opening:
+        return _open_pair(duplex)
+
+
+def _open_pair(duplex: bool) -> tuple[Endpoint, Endpoint]:
     if sys.platform == "win32":
         from procflow.wire.windows import open_handles
 
