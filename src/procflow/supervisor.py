@@ -306,12 +306,9 @@ class Supervisor:
             for member in self._members:
                 self._machine.add(member.spec, time.monotonic())
             self._state, self._settled, self._idle = State.UP, False, False
-            with owned.opening:
-                read, write = os.pipe()
-                for fd in (read, write):
-                    os.set_blocking(fd, False)
-                    owned.own(fd)
-            self._wakes = read, write
+            self._wakes = owned.pipe()
+            for fd in self._wakes:
+                os.set_blocking(fd, False)
             self._thread = threading.Thread(target=self._run, name="procflow supervisor", daemon=True)
             self._thread.start()
 

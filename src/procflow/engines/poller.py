@@ -11,7 +11,7 @@ import select
 import selectors
 import threading
 
-from procflow.start.owned import disown, opening, own
+from procflow.start import owned
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -48,11 +48,9 @@ class _Waker:
     """A pipe to oneself."""
 
     def __init__(self) -> None:
-        with opening:
-            self.reader, self._writer = os.pipe()
-            for fd in (self.reader, self._writer):
-                os.set_blocking(fd, False)
-                own(fd)
+        self.reader, self._writer = owned.pipe()
+        for fd in (self.reader, self._writer):
+            os.set_blocking(fd, False)
 
     def wake(self) -> None:
         try:
@@ -70,7 +68,7 @@ class _Waker:
         reader, writer = self.reader, self._writer
         self.reader = self._writer = -1  # before they are closed: a finalizer may call `wake` at any moment
         for fd in (reader, writer):
-            disown(fd)
+            owned.disown(fd)
             os.close(fd)
 
 

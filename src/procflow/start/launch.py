@@ -61,7 +61,7 @@ def launch(
         data = bytes(whole) if isinstance(whole, bytearray) else whole
         return launch_fork(lambda: child.run_entry(entry, data, list(fds)), keep=fds, name=name, bound=bound)
     if method == "spawn":
-        private.flush_std_streams()
+        private.flush_std_streams()  # not under the lock: the program may have put objects of its own there
         with owned.opening:
             return _launch_spawn(entry, buffers, fds, name, bound)
     if method == "forkserver":

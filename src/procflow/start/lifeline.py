@@ -26,8 +26,7 @@ def reading_end() -> int:
     global _ends
     with owned.opening:
         if _ends is None:
-            read, write = os.pipe()
-            _ends = owned.own(read), owned.own(write)
+            _ends = owned.pipe()
         return _ends[0]
 
 

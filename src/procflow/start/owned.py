@@ -40,6 +40,13 @@ def own(fd: int) -> int:
     return fd
 
 
+def pipe() -> tuple[int, int]:
+    """Open a pipe both of whose ends, for reading and for writing, are this process's alone."""
+    with opening:
+        read, write = os.pipe()
+        return own(read), own(write)
+
+
 def disown(fd: int) -> None:
     """Forget `fd`: from now on forks inherit it."""
     _owned.pop(fd, None)
@@ -89,6 +96,7 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(
         before=opening.acquire,
         after_in_parent=opening.release,
-        after_in_child=opening._at_fork_reinit,  # type: ignore[attr-defined]  # as in threading
+        # New, not released: a child of ours never leaves the block in which it was forked. The stubs lack this method.
+        after_in_child=opening._at_fork_reinit,  # type: ignore[attr-defined]
     )
     os.register_at_fork(after_in_child=_after_fork_in_child)

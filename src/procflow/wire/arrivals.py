@@ -37,11 +37,8 @@ class Arrivals:
 
     def __init__(self, futures: Iterable[FutureLike]) -> None:
         self._futures = list(futures)
-        with owned.opening:
-            self.fd, self._write = os.pipe()
-            os.set_blocking(self._write, False)
-            for fd in (self.fd, self._write):
-                owned.own(fd)
+        self.fd, self._write = owned.pipe()
+        os.set_blocking(self._write, False)
 
     def __enter__(self) -> Self:
         for future in self._futures:
