@@ -114,6 +114,8 @@ if TYPE_CHECKING:
     from procflow.errors import RemoteError as RemoteError
     from procflow.errors import RemoteTraceback as RemoteTraceback
     from procflow.errors import SupervisorGaveUp as SupervisorGaveUp
+    from procflow.errors import TaskKilled as TaskKilled
+    from procflow.errors import TaskTimeout as TaskTimeout
     from procflow.errors import TimeoutError as TimeoutError
     from procflow.errors import TruncatedMessage as TruncatedMessage
     from procflow.errors import UnpicklingError as UnpicklingError
@@ -153,6 +155,8 @@ _HOME = {
     "RemoteError": "errors",
     "RemoteTraceback": "errors",
     "SupervisorGaveUp": "errors",
+    "TaskKilled": "errors",
+    "TaskTimeout": "errors",
     "TimeoutError": "errors",
     "TruncatedMessage": "errors",
     "UnpicklingError": "errors",

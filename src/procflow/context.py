@@ -70,11 +70,22 @@ class Context(_stdlib.BaseContext):
         maxtasksperchild: int | None = None,
         *,
         engine: Literal["local", "serial"] = "local",
+        max_memory_per_worker: int | None = None,
+        start_timeout: float | None = 600.0,
     ) -> Pool:
         """A pool of worker processes started by this context's method."""
         from procflow.pool import Pool
 
-        return Pool(processes, initializer, initargs, maxtasksperchild, context=self.get_context(), engine=engine)
+        return Pool(
+            processes,
+            initializer,
+            initargs,
+            maxtasksperchild,
+            context=self.get_context(),
+            engine=engine,
+            max_memory_per_worker=max_memory_per_worker,
+            start_timeout=start_timeout,
+        )
 
     def Pipe(self, duplex: bool = True) -> tuple[Connection[Any, Any], Connection[Any, Any]]:  # type: ignore[override]
         """Two connected Connections; with `duplex=False` the first only receives and the second only sends."""

@@ -28,6 +28,8 @@ __all__ = [
     "RemoteError",
     "RemoteTraceback",
     "SupervisorGaveUp",
+    "TaskKilled",
+    "TaskTimeout",
     "TimeoutError",
     "TruncatedMessage",
     "UnpicklingError",
@@ -44,8 +46,47 @@ class TimeoutError(ProcflowError, multiprocessing.context.TimeoutError, builtins
     """The result was not there within the time that the caller gave. The task goes on."""
 
 
+class TaskTimeout(TimeoutError):
+    """The task ran for longer than its pool's `options(timeout=)` allows, so its worker was ended. It has run in part.
+
+    Attributes:
+        task: The index of the task in its call, as in `WorkerDied`.
+        timeout: How many seconds were allowed.
+        pid: The process id that the worker had.
+        stack: What the worker's threads were doing then, as text; empty where the system can't tell.
+    """
+
+    def __init__(self, task: int, timeout: float, pid: int, stack: str = "") -> None:
+        super().__init__()  # of several arguments OSError, its base, would make an errno and a file name
+        self.args = (task, timeout, pid, stack)
+        self.task, self.timeout, self.pid, self.stack = task, timeout, pid, stack
+
+    def __str__(self) -> str:
+        did = f" It was here:\n{self.stack}" if self.stack else ""
+        return (
+            f"task {self.task} ran for longer than {self.timeout} s, so its worker {self.pid} was ended. Is something "
+            f"that it waits for missing? Else allow it more time.{did}"
+        )
+
+
 class CancelledError(ProcflowError, concurrent.futures.CancelledError):
     """The task was cancelled before it started; it never ran."""
+
+
+class TaskKilled(CancelledError):
+    """The task was ended by `Future.kill()` while it ran, with its worker.
+
+    Attributes:
+        task: The index of the task in its call, as in `WorkerDied`.
+        pid: The process id that the worker had.
+    """
+
+    def __init__(self, task: int, pid: int) -> None:
+        super().__init__(task, pid)
+        self.task, self.pid = task, pid
+
+    def __str__(self) -> str:
+        return f"task {self.task} was ended by kill() while worker {self.pid} ran it; it has run in part"
 
 
 class PoolClosed(ProcflowError, ValueError):

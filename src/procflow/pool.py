@@ -9,11 +9,13 @@ import weakref
 from operator import index
 
 from procflow.cpu import cpu_count
-from procflow.dispatch.dispatcher import Dispatcher
+from procflow.dispatch.dispatcher import DEFAULT, Dispatcher
 from procflow.dispatch.future import Future
+from procflow.dispatch.options import Options, as_number
 from procflow.dispatch.stream import Feeder, ResultIterator, StreamJob, sequence_refill
 from procflow.dropping import when_dropped
 from procflow.engines.serial import SerialEngine
+from procflow.errors import TimeoutError
 from procflow.start.main_module import stop_replay
 from procflow.wire.packets import MAP, STAR
 
@@ -59,9 +61,16 @@ class Pool:
         context: Where the start method comes from, see `get_context`; by default procflow's default context.
         engine: "local": worker processes. "serial": no process, tasks run at once in the calling thread, with the
             caller's own objects; a debugger works there.
+        start_timeout: Seconds that a worker may take to become ready, its initializer included; None for no limit. Then
+            it is ended, as one that has failed; after three in a row the pool's tasks fail with `InitializerError`,
+            which says where the last one was.
+        max_memory_per_worker: Bytes. A worker that has more memory for itself after a task makes room for a fresh one;
+            no task fails of it. Memory that others share, as big arrays, does not count. An interpreter has 10 to 20
+            million, and what it imports. Where there is no /proc/self/smaps_rollup, psutil is needed.
 
     Raises:
-        ValueError: `processes` or `maxtasksperchild` is below 1, or the engine is unknown.
+        ValueError: `processes`, `maxtasksperchild` or `max_memory_per_worker` is below 1, or the engine is unknown.
+        ModuleNotFoundError: `max_memory_per_worker` needs psutil on this system, which is not installed.
         TypeError: `initializer` can't be called, or an argument is of the wrong type.
         PicklingError: `initializer` or one of `initargs` can't be sent to a worker.
     """
@@ -75,22 +84,73 @@ class Pool:
         context: BaseContext | None = None,
         *,
         engine: Literal["local", "serial"] = "local",
+        max_memory_per_worker: int | None = None,
+        start_timeout: float | None = 600.0,
     ) -> None:
         stop_replay()
         if processes is None:
             processes = cpu_count()
         if index(processes) < 1:
             raise ValueError(f"processes must be at least 1, not {processes}")
-        _check_allowance(maxtasksperchild)
+        _check_allowance("maxtasksperchild", maxtasksperchild)
+        _check_allowance("max_memory_per_worker", max_memory_per_worker)
+        if start_timeout is not None and not as_number(start_timeout) > 0:
+            raise ValueError(f"start_timeout must be a positive number of seconds, or None, not {start_timeout!r}")
         if initializer is not None and not callable(initializer):
             raise TypeError(f"initializer must be callable, not {type(initializer).__name__}")
         self._processes = processes
-        made = _make_engine(engine, context, processes, initializer, tuple(initargs))
+        made = _make_engine(engine, context, processes, initializer, tuple(initargs), max_memory_per_worker or 0)
         if made.inline:
             processes, maxtasksperchild = 1, None
-        self._core = Dispatcher(made, processes, maxtasksperchild)
+        self._options = DEFAULT
+        self._viewed: Pool | None = None  # of what this is a view: it is ended when nobody holds it
+        self._core = Dispatcher(made, processes, maxtasksperchild, start_timeout or 0.0)
         self._when_dropped = when_dropped(self, self._left_behind, self._core)
         _open.add(self._core)
+
+    def options(
+        self,
+        *,
+        timeout: float | None = None,
+        retries: int = 0,
+        retry_on: type[BaseException] | tuple[type[BaseException], ...] = Exception,
+        backoff: float = 0.0,
+        buffersize: int | None = None,
+        progress: Progress = None,
+    ) -> Pool:
+        """Return a view of this pool whose calls carry these options. What is left out has its default.
+
+        >>> from procflow import Pool
+        >>> with Pool(2) as pool:
+        ...     pool.options(timeout=10, retries=2).map(abs, [-1, -2, 3])
+        [1, 2, 3]
+
+        Args:
+            timeout: Seconds that one task may run, from when a worker begins it. Then its worker is ended, with what it
+                has started, whatever it does, and the task fails with `TaskTimeout`.
+            retries: How often a task begins again after it failed, so it runs at most `retries + 1` times.
+            retry_on: For which exceptions of the task: a class, or a tuple of classes, as for `except`. By default for
+                all but those that end programs. `WorkerDied` and `TaskTimeout` are among them; `TaskTimeout` is a
+                `TimeoutError`, and so an `OSError`, too.
+            backoff: Seconds before the second attempt; before each further one twice as long.
+            buffersize: As in `imap`, for streams that are given none.
+            progress: As in `map`, for calls that are given none.
+
+        Raises:
+            ValueError: One of them is out of range, or the pool's engine can't do it.
+            TypeError: `retry_on` is no exception class.
+        """
+        made = Options(timeout, retries, retry_on, backoff, buffersize, progress)
+        if made.timeout and self._core.inline:
+            raise ValueError(
+                "the serial engine runs tasks in the thread that waits for them, so nothing can end one: leave "
+                "`timeout` out, or use engine='local'"
+            )
+        view: Pool = object.__new__(type(self))
+        view.__dict__.update(self.__dict__)
+        view._options = made
+        view._viewed = self
+        return view
 
     # -- single calls -------------------------------------------------------------------------------------------------
 
@@ -100,11 +160,12 @@ class Pool:
         Raises:
             PoolClosed: The pool was closed or terminated.
         """
-        return self._core.submit(fn, args, kwargs)
+        return self._core.submit(fn, args, kwargs, None, self._options)
 
     def apply(self, func: Callable[..., R], args: Iterable[Any] = (), kwds: Mapping[str, Any] | None = None) -> R:
         """Call `func(*args, **kwds)` in a worker and return its result. `kwds` are its keyword arguments."""
-        return self._core.submit(func, tuple(args), dict(kwds or {})).result()  # type: ignore[no-any-return]
+        future: Future[R] = self._core.submit(func, tuple(args), dict(kwds or {}), None, self._options)
+        return future.result()
 
     def apply_async(
         self,
@@ -120,9 +181,9 @@ class Pool:
         this process, one at a time.
         """
         core = self._core
-        future: Future[R] = core.new_call()
+        future: Future[R] = core.new_call(self._options)
         future.callback, future.error_callback = callback, error_callback
-        return core.submit(func, tuple(args), dict(kwds or {}), future)
+        return core.submit(func, tuple(args), dict(kwds or {}), future, self._options)
 
     # -- maps ---------------------------------------------------------------------------------------------------------
 
@@ -132,6 +193,7 @@ class Pool:
         iterable: Iterable[T],
         chunksize: int | None = None,
         *,
+        timeout: float | None = None,
         progress: Progress = None,
     ) -> list[R]:
         """Call `func` on each item and return the results in input order, as `list(map(func, iterable))`.
@@ -141,14 +203,17 @@ class Pool:
             iterable: Read whole before the first call.
             chunksize: Items that travel, and fail, together: after a failure the rest of its chunk is not run. By
                 default the pool chooses how many travel together from the time they take, and each fails alone.
+            timeout: Seconds that the whole map may take; then what is left of it is ended, with the workers that run
+                it. For a limit on each task: `options(timeout=)`.
             progress: True for a bar (tqdm's, in a notebook or terminal), "rich", "text" (needs nothing installed), or a
                 callable that gets a `Report` now and then; called in the thread that waits.
 
         Raises:
             Exception: What the lowest failing item raised, once every item is done with; the worker's traceback is its
                 cause.
+            TimeoutError: The map was not done within `timeout`.
         """
-        return self._mapped(func, MAP, iterable, chunksize, progress)
+        return self._mapped(func, MAP, iterable, chunksize, progress, timeout)
 
     def map_async(
         self,
@@ -168,10 +233,11 @@ class Pool:
         iterable: Iterable[Iterable[Any]],
         chunksize: int | None = None,
         *,
+        timeout: float | None = None,
         progress: Progress = None,
     ) -> list[R]:
         """Like `map`, with each item unpacked: `func(*item)`."""
-        return self._mapped(func, STAR, iterable, chunksize, progress)
+        return self._mapped(func, STAR, iterable, chunksize, progress, timeout)
 
     def starmap_async(
         self,
@@ -192,18 +258,22 @@ class Pool:
         iterable: Iterable[Any],
         chunksize: int | None,
         progress: Progress,
+        timeout: float | None,
     ) -> list[R]:
         _check_chunksize(chunksize)
+        _check_timeout(timeout)
         inputs = read_whole(iterable)
+        if progress is None:
+            progress = self._options.progress
         if progress is None or progress is False:
             mapped: Future[list[R]] = self._map(func, kind, inputs, chunksize)
-            return mapped.result()
+            return mapped.result() if timeout is None else _in_time(mapped, timeout)
         from procflow.observe.progress import follow, open_display
 
         show = open_display(progress, len(inputs))
         watched: Future[list[R]] = self._map(func, kind, inputs, chunksize)
-        follow(watched, len(inputs), show)
-        return watched.result()
+        left = follow(watched, len(inputs), show, timeout)
+        return watched.result() if left is None else _in_time(watched, left)
 
     def _map(
         self,
@@ -218,7 +288,7 @@ class Pool:
             future.callback = callback
             future.error_callback = error_callback
 
-        return self._core.submit_map(func, kind, inputs, chunksize, prepare)  # type: ignore[return-value]
+        return self._core.submit_map(func, kind, inputs, chunksize, prepare, self._options)  # type: ignore[return-value]
 
     # -- streams ------------------------------------------------------------------------------------------------------
 
@@ -229,6 +299,7 @@ class Pool:
         chunksize: int | None = None,
         *,
         buffersize: int | None = None,
+        timeout: float | None = None,
         progress: Progress = None,
     ) -> ResultIterator[R]:
         """Call `func` on each item and yield the results in input order, while the input is still being read.
@@ -245,13 +316,14 @@ class Pool:
                 them whose results had not come back, as a rule for all.
             buffersize: How many items may be read whose results were not taken yet; by default as many as keep the
                 workers busy.
+            timeout: Seconds that the stream may take as a whole; then `next` raises `TimeoutError`, and it ends.
             progress: As in `map`. It counts the results that were taken.
 
         Raises:
             Exception: From `next`: what the task raised; the iteration can go on. What the input raised comes after the
                 results of the items before it.
         """
-        return self._shown(func, iterable, chunksize, buffersize, progress, ordered=True)
+        return self._shown(func, iterable, chunksize, buffersize, progress, timeout, ordered=True)
 
     def imap_unordered(
         self,
@@ -260,10 +332,11 @@ class Pool:
         chunksize: int | None = None,
         *,
         buffersize: int | None = None,
+        timeout: float | None = None,
         progress: Progress = None,
     ) -> ResultIterator[R]:
         """Like `imap`, failures included, but yield each result as soon as it is there."""
-        return self._shown(func, iterable, chunksize, buffersize, progress, ordered=False)
+        return self._shown(func, iterable, chunksize, buffersize, progress, timeout, ordered=False)
 
     def _shown(
         self,
@@ -272,16 +345,25 @@ class Pool:
         chunksize: int | None,
         buffersize: int | None,
         progress: Progress,
+        timeout: float | None,
         *,
         ordered: bool,
     ) -> ResultIterator[R]:
+        _check_timeout(timeout)
+        if buffersize is None:
+            buffersize = self._options.buffersize
+        if progress is None:
+            progress = self._options.progress
         if progress is None or progress is False:
-            return self._stream(func, MAP, iterable, chunksize, buffersize, ordered=ordered)
-        from procflow.observe.progress import Counter, length_of, open_display
+            results: ResultIterator[R] = self._stream(func, MAP, iterable, chunksize, buffersize, ordered=ordered)
+        else:
+            from procflow.observe.progress import Counter, length_of, open_display
 
-        show = open_display(progress, length_of(iterable))
-        results: ResultIterator[R] = self._stream(func, MAP, iterable, chunksize, buffersize, ordered=ordered)
-        results.counter = Counter(length_of(iterable), show)
+            show = open_display(progress, length_of(iterable))
+            results = self._stream(func, MAP, iterable, chunksize, buffersize, ordered=ordered)
+            results.counter = Counter(length_of(iterable), show)
+        if timeout is not None:
+            results.limit(timeout)
         return results
 
     def _stream(
@@ -294,16 +376,16 @@ class Pool:
         *,
         ordered: bool,
     ) -> ResultIterator[R]:
-        core = self._core
+        core, options = self._core, self._options
         _check_chunksize(chunksize)
         if buffersize is not None and buffersize < (chunksize or 1):
             raise ValueError(f"buffersize must be at least chunksize ({chunksize or 1}), not {buffersize}")
         iterator = None if type(iterable) in (list, tuple, range) else iter(iterable)
 
         def make(job: Job) -> StreamJob:
-            return StreamJob(job, func, kind, core, buffersize, ordered)
+            return StreamJob(job, options.wrap(func), kind, core, buffersize, ordered)
 
-        job = core.open_stream(make, chunksize)
+        job = core.open_stream(make, chunksize, options)
         if iterator is None:
             job.refill = sequence_refill(job, core, iterable)  # type: ignore[arg-type]
             job.refill()
@@ -385,6 +467,7 @@ def _make_engine(
     processes: int,
     initializer: Callable[..., object] | None,
     initargs: tuple[object, ...],
+    memory: int,
 ) -> Engine:
     if engine == "serial":
         return SerialEngine(initializer, initargs)
@@ -401,12 +484,16 @@ def _make_engine(
     portable = os.environ.get("PROCFLOW_PORTABLE", "") not in ("", "0")
     method: str = context.get_start_method()
     eager = processes <= cpu_count()
-    return LocalEngine(method, initializer, initargs, eager=eager, portable=portable)
+    if memory:
+        from procflow.worker.memory import check_measurable
+
+        check_measurable()
+    return LocalEngine(method, initializer, initargs, eager=eager, portable=portable, memory=memory)
 
 
-def _check_allowance(maxtasksperchild: object) -> None:
-    if maxtasksperchild is not None and (not isinstance(maxtasksperchild, int) or maxtasksperchild < 1):
-        raise ValueError(f"maxtasksperchild must be a positive int or None, not {maxtasksperchild!r}")
+def _check_allowance(name: str, value: object) -> None:
+    if value is not None and (not isinstance(value, int) or value < 1):
+        raise ValueError(f"{name} must be a positive int or None, not {value!r}")
 
 
 def read_whole(iterable: Iterable[T]) -> Sequence[T]:
@@ -417,6 +504,22 @@ def read_whole(iterable: Iterable[T]) -> Sequence[T]:
 def _check_chunksize(chunksize: int | None) -> None:
     if chunksize is not None and index(chunksize) < 1:
         raise ValueError(f"Chunksize must be 1+, not {chunksize}")
+
+
+def _check_timeout(timeout: float | None) -> None:
+    if timeout is not None and not as_number(timeout) >= 0:
+        raise ValueError(f"timeout must be a number of seconds, at least 0, or None, not {timeout!r}")
+
+
+def _in_time(mapped: Future[list[R]], timeout: float) -> list[R]:
+    """Return the result of a map if it comes within so many seconds; else end what is left of it."""
+    mapped.wait(timeout)
+    if not mapped.done() and mapped.kill():
+        raise TimeoutError(
+            "the map was not done in the time that it was given, so what was left of it was ended. Allow it more, or "
+            "each task a limit of its own: options(timeout=)"
+        )
+    return mapped.result()
 
 
 @atexit.register

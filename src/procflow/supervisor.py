@@ -35,9 +35,9 @@ from procflow.scheduling.lifecycle import (
     Terminate,
 )
 from procflow.scheduling.supervision import State, Supervision
+from procflow.shown import told
 from procflow.start import owned, sigterm
 from procflow.supervised import ChildInfo, ProcessMember, SupervisorMember, in_words
-from procflow.wire.shown import told
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

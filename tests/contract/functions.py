@@ -1,11 +1,14 @@
 """What the workers of the contract tests run. It imports little."""
 
+import itertools
 import os
 import signal
+import subprocess
 import sys
 import threading
 
 state = []  # a worker's own: what its initializer has left
+kept = []  # a worker's own
 
 
 def double(x):
@@ -119,3 +122,153 @@ def die_once(path):
         return "survived"
     note(path, "tried")
     die("SIGKILL")
+
+
+def sleep(seconds):
+    """Wait without using the processor; `state` is no gate, as nobody opens it."""
+    threading.Event().wait(seconds)
+    return seconds
+
+
+def spin(_=None):
+    while True:
+        pass
+
+
+def hold_the_gil(_=None):
+    """A C function that runs for minutes and lets no other thread of this process run."""
+    return sum(itertools.repeat(1, 10**11))
+
+
+def count_runs(path):
+    """Return how often this was called with this path."""
+    with open(path, "ab") as file:
+        file.write(b"x")
+        return file.tell()
+
+
+def fails_until(path, runs):
+    """Raise ValueError until it was called so often."""
+    count = count_runs(path)
+    if count < runs:
+        raise ValueError(count)
+    return count
+
+
+def fails_once_and_doubles(numbered):
+    number, path = numbered
+    fails_until(path, 2)
+    return 2 * number
+
+
+def dies_until(path, runs):
+    count = count_runs(path)
+    if count < runs:
+        os._exit(3)
+    return count
+
+
+def hangs_until(path, runs):
+    count = count_runs(path)
+    if count < runs:
+        spin()
+    return count
+
+
+def start_a_child_and_spin(path):
+    """Have a process below this one, and do not end."""
+    child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(1000)"])
+    note(path, str(child.pid))
+    spin()
+
+
+def ignore_sigterm_and_spin(path):
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    note(path, "ignored")
+    spin()
+
+
+def keep(mebibytes):
+    """Keep so much memory; return whose it is, and how much it has kept."""
+    kept.append(b"x" * (mebibytes << 20))
+    return os.getpid(), sum(map(len, kept)) >> 20
+
+
+def use(mebibytes):
+    """Use so much memory while it runs."""
+    block = b"x" * (mebibytes << 20)
+    return os.getpid() if block else None
+
+
+class Holder:
+    """Has one attribute."""
+
+    def __init__(self, lock):
+        self.lock = lock
+
+
+def return_a_lock_inside():
+    return [Holder(threading.Lock())]
+
+
+class HangsWhenUnpickled:
+    """Rebuilding it does not end."""
+
+    def __reduce__(self):
+        return spin, ()
+
+
+def exits_until(path, runs):
+    count = count_runs(path)
+    if count < runs:
+        sys.exit(3)
+    return count
+
+
+def raises_once_then_dies_once(numbered):
+    number, path = numbered
+    if path is not None:
+        count = count_runs(path)
+        if count == 1:
+            raise ValueError(count)
+        if count == 2:
+            os._exit(3)
+    return number
+
+
+def raises_then_dies(numbered):
+    number, path = numbered
+    if path is not None:
+        if count_runs(path) % 2:
+            raise ValueError(number)
+        os._exit(3)
+    return number
+
+
+def retries_inside(path, other):
+    """Use a pool with retries, and fail as often as told."""
+    from procflow import Pool
+
+    with Pool(engine="serial") as pool:
+        assert pool.options(retries=5).apply(fails_until, (other, 3)) >= 3
+    return fails_until(path, 3)
+
+
+def is_int(value):
+    return isinstance(value, int)
+
+
+class KillsWhenUnpickled:
+    """Rebuilding it ends the process, where that is not the pool's own."""
+
+    def __init__(self, parent):
+        self.parent = parent
+
+    def __reduce__(self):
+        return die_elsewhere, (self.parent,)
+
+
+def die_elsewhere(parent):
+    if os.getpid() != parent:
+        os._exit(3)
+    return KillsWhenUnpickled(parent)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import multiprocessing
 import os
+import re
 import signal
 import threading
 from collections.abc import Callable, Iterator
@@ -19,62 +20,10 @@ import procflow
 from procflow.dispatch import jobs
 from procflow.engines import local
 from tests.contract import functions as f
+from tests.contract.conftest import Open, end, join
 from tests.support import DEADLOCK, wait_until
 
-LOCAL = ["fork", "forkserver", "spawn", "portable"]
 DEATHS = ["os._exit", "SIGKILL", "segfault", "sys.exit"]
-
-Open = Callable[..., procflow.Pool]
-
-
-def opener(kind: str, monkeypatch: pytest.MonkeyPatch) -> Open:
-    """Return `Pool` with its engine and context filled in."""
-    if kind == "serial":
-        return partial(procflow.Pool, engine="serial")
-    if kind == "portable":
-        monkeypatch.setenv("PROCFLOW_PORTABLE", "1")
-        return partial(procflow.Pool, context=procflow.get_context("fork"))
-    return partial(procflow.Pool, context=procflow.get_context(kind))
-
-
-@pytest.fixture(params=["serial", *LOCAL])
-def open_pool(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Open:
-    """Open a pool of any engine."""
-    return opener(request.param, monkeypatch)
-
-
-@pytest.fixture(params=LOCAL)
-def open_local(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Open:
-    """Open a pool of worker processes."""
-    return opener(request.param, monkeypatch)
-
-
-@pytest.fixture
-def pool(open_pool: Open) -> Iterator[procflow.Pool]:
-    yield from end(open_pool(2))
-
-
-@pytest.fixture
-def workers(open_local: Open) -> Iterator[procflow.Pool]:
-    """A pool of two worker processes."""
-    yield from end(open_local(2))
-
-
-def end(pool: procflow.Pool) -> Iterator[procflow.Pool]:
-    try:
-        yield pool
-    finally:
-        pool.terminate()
-        join(pool)
-
-
-def join(pool: procflow.Pool) -> None:
-    """Join, and fail rather than hang."""
-    joiner = threading.Thread(target=pool.join, daemon=True)
-    joiner.start()
-    joiner.join(DEADLOCK)
-    assert not joiner.is_alive(), f"join() hangs: {pool!r}"
-
 
 # -- results and their order ----
 
@@ -397,7 +346,7 @@ def test_a_wait_ends_when_another_thread_cancels(open_local: Open, tmp_path: Pat
         future = [pool.submit(f.double, x) for x in range(5)][-1]
         waiter = threading.Thread(target=future.wait, daemon=True)
         waiter.start()
-        wait_until(lambda: pool._core._lead._leader == waiter.ident, "the waiter leads")
+        wait_until(lambda: pool._core.lead._leader == waiter.ident, "the waiter leads")
         try:
             assert future.cancel()
             waiter.join(DEADLOCK)
@@ -411,7 +360,7 @@ def test_the_end_of_an_input_wakes_a_consumer_that_leads(
 ) -> None:
     monkeypatch.setattr("procflow.dispatch.lead.LOOK", DEADLOCK)  # else it would look by itself
     core, asleep = workers._core, threading.Event()
-    wait, feeding = core._engine.wait, core.feeding
+    wait, feeding = core.engine.wait, core.feeding
 
     def wait_and_tell(timeout: float | None) -> list[int]:
         if timeout is None or timeout > 1:
@@ -423,7 +372,7 @@ def test_the_end_of_an_input_wakes_a_consumer_that_leads(
         if not reads:  # the input has ended; the scheduler learns it when the consumer sleeps
             asleep.wait(DEADLOCK)
 
-    monkeypatch.setattr(core._engine, "wait", wait_and_tell)
+    monkeypatch.setattr(core.engine, "wait", wait_and_tell)
     monkeypatch.setattr(core, "feeding", stop_late)
     began = monotonic()
     assert list(workers.imap(f.double, iter([1]))) == [2]
@@ -563,6 +512,29 @@ def test_an_argument_that_does_not_pickle_fails_its_task_only(workers: procflow.
     errors = [future.exception(DEADLOCK) for future in futures]
     assert [x for x, error in enumerate(errors) if isinstance(error, procflow.PicklingError)] == [3]
     assert [error for error in errors if error is not None] == [errors[3]]
+
+
+def test_the_error_leads_to_the_part_that_does_not_pickle(workers: procflow.Pool) -> None:
+    bad = {"config": [0, f.Holder(lock=threading.Lock())]}
+    path = r"\['config'\]\[1\]\.lock"
+    assert re.search(r"It is args\[0\]" + path, str(workers.submit(f.recall, bad).exception(DEADLOCK)))
+    assert re.search(r"It is kwargs\['y'\]" + path, str(workers.submit(f.add, 1, y=bad).exception(DEADLOCK)))
+    with pytest.raises(procflow.PicklingError, match="It is item 2" + path):
+        workers.map(f.recall, [0, 1, bad, 3], chunksize=2)
+    with pytest.raises(procflow.PicklingError, match=r"It is result\[0\]\.lock"):
+        workers.apply(f.return_a_lock_inside)
+
+
+def test_an_item_whose_unpickling_kills_its_worker_is_lost_alone(workers: procflow.Pool) -> None:
+    """Items are unpickled together, so it has to be found."""
+    items: list[object] = [f.KillsWhenUnpickled(os.getpid()) if n in (30, 170) else n for n in range(300)]
+    assert workers.map(f.double, range(10_000)) == [2 * n for n in range(10_000)]
+    results = workers.imap(f.recall, items)
+    found = [outcome(results) for _ in items]
+    assert [n for n, x in enumerate(found) if isinstance(x, procflow.WorkerDied)] == [30, 170]
+    assert [x.task for x in found if isinstance(x, procflow.WorkerDied)] == [30, 170]
+    with pytest.raises(procflow.WorkerDied):
+        workers.map(f.recall, items)
 
 
 @pytest.mark.parametrize("chunksize", [None, 1])

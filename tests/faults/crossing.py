@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import builtins
+import time
+from pathlib import Path
 from typing import Any, NoReturn
 
 
@@ -107,3 +109,37 @@ def raise_holding_a_lock() -> None:
 
 def raise_huge() -> None:
     raise ValueError("x" * 5_000_000)
+
+
+class SlowToUnpickle:
+    """Rebuilding it takes until a file is there."""
+
+    def __init__(self, gate: Path) -> None:
+        self.gate = gate
+
+    def __reduce__(self) -> Any:
+        return _rebuild_slowly, (self.gate,)
+
+
+def _rebuild_slowly(gate: Path) -> SlowToUnpickle:
+    while not gate.exists():
+        time.sleep(0.002)
+    return SlowToUnpickle(gate)
+
+
+class RefusesToPickle:
+    """In the worker: there its reduction raises."""
+
+    def __init__(self, raised: str) -> None:
+        self.raised = raised
+
+    def __reduce__(self) -> Any:
+        raise getattr(builtins, self.raised)("while it is pickled")
+
+
+def give_what_refuses_to_pickle(raised: str) -> object:
+    return RefusesToPickle(raised)
+
+
+def open_gate(gate: Path) -> None:
+    gate.touch()

@@ -160,3 +160,25 @@ def map_in_a_pool(method: str) -> list[int]:
 
     with procflow.get_context(method).Pool(2) as pool:
         return pool.map(double, range(3))
+
+
+def work_and_double(n: int) -> int:
+    """Work for a fifth of a millisecond."""
+    end = time.perf_counter() + 2e-4
+    while time.perf_counter() < end:
+        pass
+    return 2 * n
+
+
+def begin_and_wait(folder: Path) -> None:
+    """An initializer that the test lets go, or never."""
+    (folder / f"began-{os.getpid()}").touch()
+    while not (folder / "gate").exists():
+        time.sleep(0.002)
+
+
+def print_much(megabytes: int) -> int:
+    for stream in (sys.stdout, sys.stderr):
+        for _ in range(megabytes):
+            stream.write("x" * 999_999 + "\n")
+    return megabytes

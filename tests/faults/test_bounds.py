@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import resource
 import threading
 from collections.abc import Iterator
 
@@ -10,7 +11,7 @@ import pytest
 
 import procflow
 from tests.faults import tasks
-from tests.support import DEADLOCK, wait_until
+from tests.support import DEADLOCK, open_fds, wait_until
 
 
 class Endless:
@@ -102,3 +103,35 @@ def test_futures_that_nobody_holds_are_run(ctx: procflow.Context) -> None:
 def test_workers_that_are_replaced_after_each_task_lose_none(ctx: procflow.Context) -> None:
     with ctx.Pool(2, maxtasksperchild=1) as pool:
         assert pool.map(tasks.double, range(40), 1) == [2 * n for n in range(40)]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("order", ["imap", "imap_unordered"])
+def test_a_million_items_come_back_and_are_not_all_read_at_once(order: str, ctx: procflow.Context) -> None:
+    count = 1_000_000
+    endless = Endless()
+    total = furthest = 0
+    with ctx.Pool(2) as pool:
+        for taken, value in enumerate(getattr(pool, order)(tasks.double, itertools.islice(endless, count))):
+            total += value
+            furthest = max(furthest, endless.read - taken)
+        assert pool.map(tasks.double, range(count)) == list(range(0, 2 * count, 2))
+    assert total == count * (count - 1)
+    assert furthest < count / 2
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_many_pools_one_after_the_other_leak_nothing(method: str, ctx: procflow.Context) -> None:
+    """What they leave behind is looked for after each test; here only that it does not grow."""
+    pools = {"fork": 1000, "forkserver": 1000, "spawn": 300}[method]
+    for _ in range(20):
+        with ctx.Pool(1) as pool:
+            pool.apply(tasks.double, (1,))
+    fds, before = open_fds(), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    for n in range(pools):
+        with ctx.Pool(1) as pool:
+            assert pool.apply(tasks.double, (n,)) == 2 * n
+    assert len(open_fds()) <= len(fds)
+    assert threading.active_count() <= 2
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 10_000  # KiB

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import pickle
 import traceback
+from pathlib import Path
 
 import pytest
 
@@ -122,3 +124,30 @@ def test_a_result_that_can_not_be_rebuilt_fails_its_task(raised: str, ctx: procf
         with pytest.raises(procflow.UnpicklingError):
             pool.map(crossing.give_unpicklable, [raised] * 3)
         assert pool.submit(tasks.double, 1).result(DEADLOCK) == 2
+
+
+@pytest.mark.parametrize("raised", ["ValueError", "SystemExit", "GeneratorExit", "MemoryError", "RecursionError"])
+def test_a_result_whose_pickling_raises_fails_its_task(raised: str, ctx: procflow.Context) -> None:
+    with ctx.Pool(1) as pool:
+        pid = pool.apply(os.getpid)
+        error = error_of(pool, crossing.give_what_refuses_to_pickle, raised)
+        assert isinstance(error, procflow.PicklingError)
+        assert raised.removesuffix("Error").lower() in str(error).lower()  # cloudpickle says "deep recursion" in words
+        with pytest.raises(procflow.PicklingError):
+            pool.map(crossing.give_what_refuses_to_pickle, [raised] * 3)
+        assert pool.apply(os.getpid) == pid
+
+
+def test_what_is_slow_to_unpickle_holds_nobody_else_up(ctx: procflow.Context, tmp_path: Path) -> None:
+    """Neither in the worker, nor in the program: there it is rebuilt by who asks for it."""
+    with ctx.Pool(2) as pool:
+        slow_argument = pool.submit(crossing.give, crossing.SlowToUnpickle(tmp_path / "gate"))
+        assert pool.map(tasks.double, range(100)) == [2 * n for n in range(100)]
+        assert [pool.submit(tasks.double, n).result(DEADLOCK) for n in range(20)] == [2 * n for n in range(20)]
+        pool.submit(crossing.open_gate, tmp_path / "gate").result(DEADLOCK)
+        assert isinstance(slow_argument.result(DEADLOCK), crossing.SlowToUnpickle)
+        slow_result = pool.submit(crossing.SlowToUnpickle, tmp_path / "other gate")
+        slow_result.wait(DEADLOCK)
+        assert pool.map(tasks.double, range(100)) == [2 * n for n in range(100)]
+        (tmp_path / "other gate").touch()
+        assert isinstance(slow_result.result(DEADLOCK), crossing.SlowToUnpickle)

@@ -70,7 +70,7 @@ def test_a_start_that_fails_at_any_moment_leaves_nothing(
 
 def test_all_workers_come_up_though_nobody_waits_for_them(ctx: procflow.Context) -> None:
     with ctx.Pool(7) as pool:
-        engine: Any = pool._core._engine
+        engine: Any = pool._core.engine
         wait_until(lambda: len(engine._workers) == 7 and not engine.launching, "seven workers")
 
 

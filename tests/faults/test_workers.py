@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import random
 import signal
+import threading
 from functools import partial
 from pathlib import Path
 
@@ -140,3 +141,60 @@ def test_a_death_storm_costs_the_victims_only(ctx: procflow.Context) -> None:
             except procflow.WorkerDied as died:
                 outcomes.append(2 * died.task)
         assert outcomes == [2 * n for n in range(1000)]
+
+
+def test_workers_that_are_killed_in_their_initializer_are_replaced(ctx: procflow.Context, tmp_path: Path) -> None:
+    """As long as there are not three of them in a row."""
+
+    def starting() -> set[int]:
+        return {int(path.name.partition("-")[2]) for path in tmp_path.glob("began-*")}
+
+    with ctx.Pool(1, tasks.begin_and_wait, (tmp_path,)) as pool:
+        future = pool.submit(tasks.double, 4)
+        wait_until(starting, "a start")
+        (first,) = starting()
+        os.kill(first, signal.SIGKILL)
+        wait_until(lambda: starting() - {first}, "another start")
+        (tmp_path / "gate").touch()
+        assert future.result(DEADLOCK) == 8
+        assert answers(pool)
+
+
+def test_a_task_may_print_megabytes(ctx: procflow.Context, capfd: pytest.CaptureFixture[str]) -> None:
+    with ctx.Pool(2) as pool:
+        assert pool.map(tasks.print_much, [3, 4], 1) == [3, 4]
+    out, err = capfd.readouterr()
+    assert out.count("x") == err.count("x") == 7 * 999_999
+
+
+@pytest.mark.slow
+def test_a_storm_of_kills_from_outside_costs_the_victims_only(ctx: procflow.Context) -> None:
+    """A random worker is killed every 20 ms while 5,000 tasks run; each is resolved once."""
+    ended = threading.Event()
+    kills = 0
+
+    def kill() -> None:
+        nonlocal kills
+        while not ended.wait(0.02):
+            ready = [worker for worker in list(workers.values()) if worker.ready]  # not three starting ones in a row
+            if ready:
+                random.choice(ready).child.send_signal(signal.SIGKILL)
+                kills += 1
+
+    # The initializer imports the tasks' module: workers are ready after it, and so have a chance to do something.
+    with ctx.Pool(3, tasks.double, (1,)) as pool:
+        workers = pool._core.engine._workers
+        killer = threading.Thread(target=kill)
+        killer.start()
+        try:
+            futures = [pool.submit(tasks.work_and_double, n) for n in range(5000)]
+            outcomes = [future.exception(120) or future.result() for future in futures]
+        finally:
+            ended.set()
+            killer.join()
+        lost = [outcome for outcome in outcomes if isinstance(outcome, procflow.WorkerDied)]
+        done = {n: outcome for n, outcome in enumerate(outcomes) if outcome not in lost}
+        assert done == {n: 2 * n for n in done}
+        assert 0 < len(lost) <= kills
+        assert all(died.started for died in lost)
+        assert answers(pool)

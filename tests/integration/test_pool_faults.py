@@ -83,17 +83,18 @@ def test_a_terminate_that_was_interrupted_can_be_repeated(monkeypatch: pytest.Mo
     running = pool.submit(targets.wait_for_a_signal)
     core = pool._core
     assert core is not None
-    with monkeypatch.context() as patched:
-        patched.setattr(core._engine, "terminate", _interrupt)
-        with pytest.raises(KeyboardInterrupt):
-            pool.terminate()
+    terminate = core.engine.terminate
+
+    def interrupted() -> None:  # once: the background thread, where nobody interrupts it, goes on with it
+        monkeypatch.setattr(core.engine, "terminate", terminate)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(core.engine, "terminate", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        pool.terminate()
     assert isinstance(running.exception(DEADLOCK), procflow.PoolClosed)
     pool.terminate()
     pool.join()
-
-
-def _interrupt() -> None:
-    raise KeyboardInterrupt
 
 
 class Interrupting:

@@ -90,12 +90,12 @@ def test_results_that_a_worker_did_not_write_are_read_once() -> None:
     with procflow.Pool(1) as pool:
         core = pool._core
         assert isinstance(core, Dispatcher)
-        assert isinstance(core._engine, LocalEngine)
+        assert isinstance(core.engine, LocalEngine)
         for _ in range(300):
             futures = [pool.submit(targets.double, n) for n in range(100)]
-            for worker in core._engine._workers:
-                with core._guard:
-                    core._engine.cut(worker)
+            for worker in core.engine._workers:
+                with core.guard:
+                    core.engine.cut(worker)
             assert [future.result(DEADLOCK) for future in futures] == [2 * n for n in range(100)]
 
 

@@ -51,7 +51,7 @@ def pools(request: pytest.FixtureRequest, servers: None) -> Iterator[list[procfl
 
 def all_ready(pool: procflow.Pool) -> bool:
     pool.map(same, range(20), chunksize=1)  # who waits takes in what was reported
-    return all(worker.state == READY for worker in pool._core._scheduler.workers.values())
+    return all(worker.state == READY for worker in pool._core.scheduler.workers.values())
 
 
 def chunksizes(data: st.DataObject, items: list[Any]) -> int | None:

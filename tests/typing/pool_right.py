@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import assert_type
 
-from procflow import Future, Pool, Process, current_process, get_context
+from procflow import Future, Pool, Process, WorkerDied, current_process, get_context
 
 
 def length(text: str) -> int:
@@ -30,6 +30,12 @@ def check(pool: Pool) -> None:
     assert_type(pool.imap_unordered(length, ["a"]).next(timeout=1.0), int)
     results: Iterator[int] = pool.imap(length, iter(["a"]), buffersize=3)
     assert_type(list(results), list[int])
+    assert_type(pool.map(length, ["a"], timeout=1.0), list[int])
+    view = pool.options(
+        timeout=1.0, retries=2, retry_on=(OSError, WorkerDied), backoff=0.5, buffersize=9, progress=True
+    )
+    assert_type(view, Pool)
+    assert_type(view.submit(length, "a").kill(), bool)
     with pool as same:
         assert_type(same, Pool)
 

@@ -16,6 +16,8 @@ def wrong(pool: Pool) -> None:
     pool.map(length, [1, 2, 3])  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     pool.map(length, "ab", chunksize="1")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     pool.imap(length, [1])  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    pool.options(timeout="1")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    pool.options(retry_on=ValueError("x"))  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     text: str = pool.submit(length, "a").result()  # type: ignore[assignment]  # pyright: ignore[reportAssignmentType]
     texts: list[str] = pool.map(length, ["a"])  # type: ignore[arg-type]  # pyright: ignore[reportAssignmentType]
     Pool(2, engine="remote")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]

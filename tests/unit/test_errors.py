@@ -19,6 +19,8 @@ MADE: dict[str, tuple[object, ...]] = {  # what those whose constructors ask for
     "RemoteError": ("Type", "repr", "traceback", "why"),
     "RemoteTraceback": ("traceback",),
     "SupervisorGaveUp": ("name", "why", 3, 5.0),
+    "TaskKilled": (7, 42),
+    "TaskTimeout": (7, 0.5, 42, "Thread 1:"),
     "WorkerDied": (7, 42, -9, True),
 }
 ERRORS = [

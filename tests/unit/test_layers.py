@@ -26,11 +26,12 @@ LAYERS = [
     {"wire"},
     {"start"},
     {"broken", "shared_arrays"},
-    {"errors", "cpu", "dropping", "generic"},
+    {"errors", "cpu", "dropping", "generic", "shown"},
 ]
 
 # Who may import the layer beside it, where a layer has several members.
 SIBLINGS = {
+    ("observe", "dispatch"),
     ("context", "process"),
     ("context", "pool"),
     ("context", "connection"),
@@ -154,6 +155,17 @@ def test_every_exception_to_the_layers_is_still_needed() -> None:
 def test_the_scheduler_knows_no_system(module: str) -> None:
     found = {imported.split(".")[0] for imported, _ in imports(MODULES[module])}
     assert not found & IMPURE
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_no_module_reads_the_wall_clock(module: str) -> None:
+    """So it may jump: every wait and every limit is measured by the monotonic one."""
+    wall = {"time", "time_ns", "localtime", "gmtime", "ctime", "CLOCK_REALTIME"}
+    for node in ast.walk(ast.parse(MODULES[module].read_text())):
+        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == "time":
+            assert node.attr not in wall, f"{module}:{node.lineno}"
+        elif isinstance(node, ast.ImportFrom) and node.module in ("time", "datetime"):
+            assert not wall & {alias.name for alias in node.names}, f"{module}:{node.lineno}"
 
 
 @pytest.mark.parametrize(

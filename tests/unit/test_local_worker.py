@@ -4,14 +4,28 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from time import monotonic
 
 import pytest
 
-from procflow.engines.local_worker import LocalWorker, Sent
+from procflow.engines.local_worker import Expelled, LocalWorker, Sent
 from procflow.start.spool import anonymous_file
 from procflow.wire.channel import open_channel
 from procflow.wire.parcels import Reader
-from procflow.worker.status import BEGUN, NOTHING, REVOKED, RUNS, STOP, STOP_SEQ, WIDTH_BITS
+from procflow.worker.status import (
+    BEGUN,
+    CUT_PAUSE,
+    NOTHING,
+    OWN_FRAME,
+    PAGE_SIZE,
+    REVOKED,
+    RUNS,
+    SINCE,
+    STOP,
+    STOP_SEQ,
+    WIDTH_BITS,
+)
+from tests.support import DEADLOCK
 
 
 @pytest.fixture
@@ -115,3 +129,61 @@ def test_between_two_packets_nobody_is_asked(worker: LocalWorker) -> None:
     send(worker, 5, 50)
     worker._page[BEGUN], worker._page[RUNS] = 5, NOTHING
     assert worker.ask_to_stop() is None
+
+
+class Told:
+    """A child that notes the signals which it is sent."""
+
+    def __init__(self) -> None:
+        self.signals: list[int] = []
+
+    def send_signal(self, signum: int) -> None:
+        self.signals.append(signum)
+
+    def close(self) -> None:
+        pass
+
+
+def test_the_stack_is_what_was_written_since_it_was_asked_for_without_what_called_the_task(worker: LocalWorker) -> None:
+    worker.child = Told()  # type: ignore[assignment]
+    assert worker.stack() == ""
+    os.pwrite(worker.page_fd, b"of another time", PAGE_SIZE)
+    worker.ask_for_stack()
+    assert worker.stack() == ""
+    at = os.fstat(worker.page_fd).st_size
+    task, ours = '  File "task.py", line 3 in task', OWN_FRAME + 'run.py", line 7 in run'
+    os.pwrite(worker.page_fd, f"Thread 1:\n{task}\n{ours}\n  more\n\nThread 2:\n{task}\n".encode(), at)
+    assert worker.stack() == f"Thread 1:\n{task}\n\nThread 2:\n{task}"
+
+
+def test_what_runs_is_told_only_where_the_page_is_of_one_moment(worker: LocalWorker) -> None:
+    seq, item, since = worker.runs() or (1, 1, 0.0)
+    assert (seq, item) == (0, 0)  # it is starting
+    assert 0.0 <= monotonic() - since < DEADLOCK
+    worker.ready = True
+    assert worker.runs() is None
+    run(worker, 5, 50)
+    assert worker.runs() is None, "it was answered"
+    send(worker, 5, 50)
+    worker._page[SINCE] = 2_500_000_000
+    assert worker.runs() == (5, 50, 2.5)
+    worker._page[RUNS] = NOTHING
+    assert worker.runs() is None
+
+
+def test_a_worker_is_ended_when_its_stack_is_complete_and_no_sooner() -> None:
+    expelled = Expelled("", (5, 50, 2.5))
+    now = monotonic() + CUT_PAUSE
+    assert not expelled.is_due(now, "")
+    assert not expelled.is_due(now + CUT_PAUSE / 2, "Thread")  # too early for a look
+    assert not expelled.is_due(now + CUT_PAUSE, "Thread")
+    assert not expelled.is_due(now + 2 * CUT_PAUSE, "Thread 1")
+    assert expelled.is_due(now + 3 * CUT_PAUSE, "Thread 1")
+
+
+def test_a_worker_that_can_not_tell_its_stack_is_ended_all_the_same() -> None:
+    expelled = Expelled("", (5, 50, 2.5))
+    assert not expelled.is_due(monotonic() + CUT_PAUSE, "")
+    assert expelled.is_due(monotonic() + 1.0, "")
+    expelled.ended = True
+    assert not expelled.is_due(monotonic() + 2.0, "")

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from procflow.scheduling.scheduler import Job, Packet, Scheduler
+from procflow.scheduling.scheduler import DIED, KILLED, OVERDUE, UNLIMITED, Job, Limits, Packet, Scheduler
 
 if TYPE_CHECKING:
     from procflow.scheduling.scheduler import Cause
@@ -38,10 +38,11 @@ class Driver:
         closed: bool = True,
         grain: int | None = None,
         lazy: bool = False,
+        limits: Limits = UNLIMITED,
     ) -> Job:
         """Add a job whose items take so long."""
         self.numbers += 1
-        job = self.scheduler.add_job(self.numbers, grain=grain or 1, adaptive=grain is None, lazy=lazy)
+        job = self.scheduler.add_job(self.numbers, grain=grain or 1, adaptive=grain is None, lazy=lazy, limits=limits)
         job.seconds, job.packet = seconds, 1000
         if count:
             self.scheduler.add_items(job, count)
@@ -406,7 +407,7 @@ def test_the_packet_that_it_ran_is_lost_and_the_next_is_not() -> None:
     job = driver.job(2)
     first, _ = driver.send()
     driver.scheduler.worker_gone(1, begun=first.seq, item=0, cause=CAUSE)
-    assert driver.take("lost") == [(job.id, 0, 1, CAUSE)]
+    assert driver.take("lost") == [(job.id, 0, 1, CAUSE, DIED)]
     assert job.waiting == 1
 
 
@@ -417,7 +418,7 @@ def test_the_item_that_it_ran_is_lost_and_those_behind_it_are_not() -> None:
     assert (packet.start, packet.stop) == (0, 8)
     driver.scheduler.answered(1, packet.seq, 3, 0.0, False)
     driver.scheduler.worker_gone(1, begun=packet.seq, item=3, cause=CAUSE)
-    assert driver.take("lost") == [(job.id, 3, 4, CAUSE)]
+    assert driver.take("lost") == [(job.id, 3, 4, CAUSE, DIED)]
     assert job.waiting == 12
 
 
@@ -426,7 +427,7 @@ def test_all_that_one_report_covers_may_be_lost() -> None:
     job = driver.job(16, seconds=QUICK)
     packet = driver.send()[0]
     driver.scheduler.worker_gone(1, begun=packet.seq, item=2, width=2, cause=CAUSE)
-    assert driver.take("lost") == [(job.id, 0, 4, CAUSE)]  # 0 and 1 were done, but their results are gone with it
+    assert driver.take("lost") == [(job.id, 0, 4, CAUSE, DIED)]  # 0 and 1 were done, but their results are gone with it
 
 
 def test_what_it_began_is_lost_in_whole_chunks() -> None:
@@ -435,15 +436,16 @@ def test_what_it_began_is_lost_in_whole_chunks() -> None:
     packet = driver.send()[0]
     assert (packet.start, packet.stop) == (0, 12)
     driver.scheduler.worker_gone(1, begun=packet.seq, item=3, width=3, cause=CAUSE)
-    assert driver.take("lost") == [(job.id, 0, 6, CAUSE)]
+    assert driver.take("lost") == [(job.id, 0, 6, CAUSE, DIED)]
 
 
-def test_a_packet_that_it_began_without_an_item_is_lost_whole() -> None:
+def test_a_packet_of_which_it_began_no_item_is_not_lost() -> None:
     driver = Driver()
     job = driver.job(16, seconds=QUICK)
     packet = driver.send()[0]
     driver.scheduler.worker_gone(1, begun=packet.seq, item=None, cause=CAUSE)
-    assert driver.take("lost") == [(job.id, 0, 8, CAUSE)]
+    assert driver.take("lost") == []
+    assert job.waiting == 16
 
 
 def test_nothing_is_lost_with_a_worker_that_dies_between_two_items() -> None:
@@ -472,7 +474,7 @@ def test_a_packet_that_was_pickled_too_long_to_be_sent_is_not_lost() -> None:
     slow, quick = driver.encode()
     assert driver.scheduler.encoded(quick)  # another thread was quicker: the second packet is written first
     driver.scheduler.worker_gone(1, begun=quick.seq, item=1, cause=CAUSE)
-    assert [(start, stop) for _, start, stop, _ in driver.take("lost")] == [(1, 2)]
+    assert [(start, stop) for _, start, stop, *_ in driver.take("lost")] == [(1, 2)]
     assert slow.job.waiting == 1
 
 
@@ -511,7 +513,7 @@ def test_after_three_failed_starts_what_waits_is_unstartable() -> None:
     driver = Driver(ready=False)
     job = driver.job(5)
     fail_starts(driver, 3)
-    assert driver.take("unstartable") == [(job.id, 0, 5, 3, CAUSE)]
+    assert driver.take("unstartable") == [(job.id, 0, 5, 3, CAUSE, DIED)]
     assert driver.take("finished") == [(job.id,)]
     assert driver.scheduler.alive == 0
 
@@ -525,7 +527,7 @@ def test_new_items_are_an_occasion_to_try_again() -> None:
     fail_starts(driver, 2)
     assert driver.take("unstartable") == []
     fail_starts(driver, 1)
-    assert driver.take("unstartable") == [(job.id, 0, 1, 3, CAUSE)]
+    assert driver.take("unstartable") == [(job.id, 0, 1, 3, CAUSE, DIED)]
 
 
 def test_failed_starts_count_only_in_a_row() -> None:
@@ -705,7 +707,7 @@ def test_a_failure_that_nobody_has_taken_yet_survives_terminate() -> None:
     job = driver.job(1)
     driver.scheduler.worker_gone(1, begun=driver.send()[0].seq, item=0, cause=CAUSE)
     driver.scheduler.terminate()
-    assert driver.take("lost") == [(job.id, 0, 1, CAUSE)]
+    assert driver.take("lost") == [(job.id, 0, 1, CAUSE, DIED)]
 
 
 def test_a_worker_that_nobody_has_started_yet_is_not_waited_for_after_terminate() -> None:
@@ -878,3 +880,283 @@ def test_terminate_names_no_job_that_is_over() -> None:
     driver.scheduler.answered(1, packet.seq, 1, 0.0, False)
     assert driver.take("finished") == [(1,)]
     assert driver.scheduler.terminate() == []
+
+
+# -- limits and further attempts ----
+
+TIMED = Limits(timeout=5.0)
+TWICE = Limits(retries=1, outlives=frozenset([DIED, OVERDUE]))
+
+
+def fail(driver: Driver, packet: Packet, now: float = 0.0) -> None:
+    """All of the packet has failed, and may begin again."""
+    again = (
+        [(packet.start, packet.stop)]
+        if driver.scheduler.may_begin_again(packet.job, packet.start, packet.start + 1)
+        else []
+    )
+    driver.scheduler.answered(packet.worker, packet.seq, packet.stop - packet.start, 1.0, True, again, now)
+
+
+def test_an_item_that_failed_begins_again_as_often_as_its_job_allows() -> None:
+    driver = Driver()
+    job = driver.job(1, limits=Limits(retries=2))
+    attempts = []
+    for _ in range(3):
+        (packet,) = driver.send()
+        attempts.append(packet.attempt)
+        assert job.resolved == 0
+        fail(driver, packet)
+    assert attempts == [1, 2, 3]
+    assert driver.encode() == []
+    assert driver.take("finished") == [(1,)]
+
+
+def test_an_attempt_that_succeeds_is_the_last() -> None:
+    driver = Driver()
+    job = driver.job(1, limits=TWICE)
+    fail(driver, driver.send()[0])
+    driver.finish(driver.send()[0])
+    assert job.resolved == 1
+    assert job.attempts == {}
+    assert driver.take("finished") == [(1,)]
+
+
+def test_what_begins_again_travels_alone() -> None:
+    driver = Driver(window=1)
+    job = driver.job(8, seconds=QUICK, closed=False, limits=TWICE)
+    (packet,) = driver.send()
+    driver.scheduler.answered(
+        1, packet.seq, packet.stop - packet.start, 1e-6, True, [(packet.start + 2, packet.start + 3)]
+    )
+    driver.scheduler.add_items(job, 8)
+    packets = driver.send()
+    assert spans(packets)[0] == (2, 3)
+    assert [packet.attempt for packet in packets] == [2]
+    driver.scheduler.worker_gone(1, begun=0, item=None, cause=CAUSE)  # it never began it: this does not count
+    driver.scheduler.worker_ready(2)
+    (packet,) = driver.send()
+    assert (packet.start, packet.stop, packet.attempt) == (2, 3, 2)
+
+
+def test_an_item_that_failed_waits_until_its_time_has_come() -> None:
+    driver = Driver()
+    driver.job(1, limits=Limits(retries=2, backoff=0.5))
+    fail(driver, driver.send()[0], now=10.0)
+    assert driver.encode() == []
+    assert driver.scheduler.release(10.2) == pytest.approx(0.3)
+    assert driver.encode() == []
+    assert driver.scheduler.release(10.5) is None
+    fail(driver, driver.send()[0], now=11.0)
+    assert driver.scheduler.release(11.0) == pytest.approx(1.0)  # twice as long each time
+
+
+def test_a_pool_is_busy_while_an_item_waits_for_its_time() -> None:
+    driver = Driver()
+    driver.job(1, limits=Limits(retries=1, backoff=1.0))
+    fail(driver, driver.send()[0])
+    driver.scheduler.close()
+    assert driver.take("retire") == []
+    assert driver.scheduler.busy
+
+
+def test_an_item_that_waits_for_its_time_can_be_cancelled() -> None:
+    driver = Driver()
+    job = driver.job(2, limits=Limits(retries=1, backoff=1.0))
+    for packet in driver.send():
+        fail(driver, packet)
+    assert driver.scheduler.cancel(job, 0, 1) == 1
+    assert driver.scheduler.cancel(job, 0, 1) == 0
+    driver.scheduler.release(1.0)
+    assert spans(driver.send()) == [(1, 2)]
+    assert job.attempts == {1: 1}
+
+
+def test_terminate_returns_what_waits_for_its_time() -> None:
+    driver = Driver()
+    job = driver.job(1, limits=Limits(retries=1, backoff=1.0))
+    fail(driver, driver.send()[0])
+    assert driver.scheduler.terminate() == [(job, 0, 1)]
+    assert driver.scheduler.release(2.0) is None
+    assert driver.encode() == []
+
+
+def test_an_item_outlives_the_deaths_of_its_workers_that_its_job_allows() -> None:
+    driver = Driver()
+    job = driver.job(1, limits=TWICE)
+    (packet,) = driver.send()
+    driver.scheduler.worker_gone(1, begun=packet.seq, item=0, cause=CAUSE)
+    assert driver.take("lost") == []
+    driver.scheduler.worker_ready(2)
+    (packet,) = driver.send()
+    assert packet.attempt == 2
+    driver.scheduler.worker_gone(2, begun=packet.seq, item=0, cause=CAUSE)
+    assert driver.take("lost") == [(job.id, 0, 1, CAUSE, DIED)]
+
+
+def test_with_a_death_that_its_job_does_not_allow_it_is_lost() -> None:
+    driver = Driver()
+    job = driver.job(1, limits=Limits(retries=5, outlives=frozenset([OVERDUE])))
+    (packet,) = driver.send()
+    driver.scheduler.worker_gone(1, begun=packet.seq, item=0, cause=CAUSE)
+    assert driver.take("lost") == [(job.id, 0, 1, CAUSE, DIED)]
+
+
+def test_those_that_began_together_with_a_killer_begin_again_alone_and_one_is_quarantined() -> None:
+    driver = Driver(window=1)
+    job = driver.job(16, seconds=QUICK, limits=TWICE)
+    (packet,) = driver.send()
+    driver.scheduler.worker_gone(1, begun=packet.seq, item=0, width=4, cause=CAUSE)
+    killer, worker, lost = 2, 2, []
+    while not lost:
+        driver.scheduler.worker_ready(worker)
+        (packet,) = driver.send()
+        assert packet.stop - packet.start == 1
+        while packet.start != killer:
+            driver.finish(packet)
+            (packet,) = driver.send()
+        driver.scheduler.worker_gone(worker, begun=packet.seq, item=killer, cause=CAUSE)
+        lost = driver.take("lost")
+        worker += 1
+    assert lost == [(job.id, killer, killer + 1, CAUSE, DIED)]
+
+
+def test_a_worker_whose_item_runs_for_too_long_is_ended_and_says_why() -> None:
+    driver = Driver()
+    job = driver.job(3, limits=TIMED)
+    first, _ = driver.send()
+    assert driver.scheduler.overdue(4.0, {1: (first.seq, 0, 1.0)}) == pytest.approx(2.0)
+    assert driver.take("expel") == []
+    driver.scheduler.overdue(6.0, {1: (first.seq, 0, 1.0)})
+    assert driver.take("expel") == [(1, first.seq, 0, 1.0)]
+    driver.scheduler.worker_gone(1, begun=first.seq, item=0, cause=CAUSE)
+    assert driver.take("lost") == [(job.id, 0, 1, CAUSE, OVERDUE)]
+    assert job.waiting == 2
+
+
+def test_without_a_limit_nothing_has_to_be_looked_at() -> None:
+    driver = Driver()
+    driver.job(2)
+    first, _ = driver.send()
+    assert not driver.scheduler.timed
+    assert driver.scheduler.overdue(1e9, {1: (first.seq, 0, 0.0)}) is None
+    assert driver.take("expel") == []
+
+
+def test_an_item_that_ends_before_its_worker_does_is_not_lost_nor_is_the_next_one_overdue() -> None:
+    driver = Driver()
+    job = driver.job(2, limits=TIMED)
+    first, second = driver.send()
+    driver.scheduler.overdue(6.0, {1: (first.seq, 0, 1.0)})
+    driver.finish(first)
+    driver.scheduler.worker_gone(1, begun=second.seq, item=1, cause=CAUSE)
+    assert driver.take("lost") == [(job.id, 1, 2, CAUSE, DIED)]
+
+
+def test_workers_that_do_not_become_ready_in_time_are_ended_and_what_waits_is_told_why() -> None:
+    scheduler = Scheduler(1, start_timeout=10.0)
+    scheduler.open()
+    job = scheduler.add_job(1)
+    scheduler.add_items(job, 1)
+    now = 0.0
+    for worker in (1, 2, 3):
+        assert ("start", worker) in scheduler.take()
+        assert scheduler.timed
+        assert scheduler.overdue(now, {}) == pytest.approx(10.0)  # it is not launched yet
+        assert scheduler.overdue(now + 4.0, {worker: (0, 0, now)}) == pytest.approx(6.0)
+        assert scheduler.take() == []
+        now += 10.0
+        scheduler.overdue(now, {worker: (0, 0, now - 10.0)})
+        assert scheduler.take() == [("expel", worker, 0, 0, now - 10.0)]
+        scheduler.worker_gone(worker, cause=CAUSE)
+        scheduler.check()
+    assert scheduler.take() == [("unstartable", 1, 0, 1, 3, CAUSE, OVERDUE)]
+
+
+def test_a_worker_that_is_let_go_before_it_was_ready_has_to_become_so_in_time() -> None:
+    scheduler = Scheduler(1, start_timeout=10.0)
+    scheduler.open()
+    scheduler.close()
+    assert scheduler.take() == [("start", 1), ("retire", 1)]
+    assert scheduler.timed
+    scheduler.overdue(10.0, {1: (0, 0, 0.0)})
+    assert scheduler.take() == [("expel", 1, 0, 0, 0.0)]
+    scheduler.worker_gone(1, cause=CAUSE)
+    assert not scheduler.timed
+    assert not scheduler.busy
+
+
+def test_a_worker_that_became_ready_in_time_is_not_looked_at_any_more() -> None:
+    scheduler = Scheduler(1, start_timeout=10.0)
+    scheduler.open()
+    scheduler.worker_ready(1)
+    assert not scheduler.timed
+    assert scheduler.overdue(1e9, {}) is None
+
+
+def test_nothing_more_is_sent_to_a_worker_that_is_to_be_ended() -> None:
+    driver = Driver()
+    driver.job(1, closed=False)
+    (first,) = driver.send()
+    job = driver.job(3)
+    (on_its_way,) = driver.encode()
+    worker = driver.scheduler.workers[1]
+    driver.scheduler.condemn(worker, first, 0, 0.0, KILLED)
+    assert not driver.scheduler.encoded(on_its_way)
+    assert job.waiting == 3
+    assert driver.encode() == []
+    driver.finish(first)  # it came to its end after all
+    assert len(driver.encode()) == 2
+
+
+def unpickling_kills(driver: Driver, bad: set[int]) -> tuple[list[tuple[int, int]], int]:
+    """Play workers that die when they unpickle any of these; return what was lost, and how many have died."""
+    lost: list[tuple[int, int]] = []
+    deaths = 0
+    while packets := driver.encode():
+        for packet in packets:
+            if not driver.scheduler.encoded(packet):  # its worker has died
+                continue
+            if bad & set(range(packet.start, packet.stop)):
+                driver.scheduler.worker_gone(packet.worker, packet.seq, packet.start, 0, CAUSE)
+                deaths += 1
+            else:
+                driver.finish(packet, 1e-6)
+        lost += [(start, stop) for _, start, stop, *_ in driver.take("lost")]  # type: ignore[misc]
+        for (number,) in driver.take("start"):
+            driver.scheduler.worker_ready(number)  # type: ignore[arg-type]
+    return lost, deaths
+
+
+def test_of_items_that_are_unpickled_together_only_the_killers_are_lost() -> None:
+    driver = Driver()
+    job = driver.job(1000, seconds=QUICK)
+    lost, deaths = unpickling_kills(driver, {3, 500})
+    assert sorted(lost) == [(3, 4), (500, 501)]
+    assert deaths < 25
+    assert job.resolved == 1000
+
+
+def test_where_all_items_kill_it_is_given_up_soon() -> None:
+    driver = Driver()
+    job = driver.job(100_000, seconds=QUICK)
+    lost, deaths = unpickling_kills(driver, set(range(100_000)))
+    assert sum(stop - start for start, stop in lost) == 100_000
+    assert deaths < 500
+    assert job.resolved == 100_000
+
+
+def test_of_items_whose_unpickling_takes_too_long_each_travels_alone_then() -> None:
+    driver = Driver(window=1)
+    job = driver.job(64, seconds=QUICK, limits=TIMED)
+    (packet,) = driver.send()
+    assert packet.stop - packet.start > 1
+    driver.scheduler.overdue(9.0, {1: (packet.seq, packet.start, 0.0)})
+    driver.scheduler.worker_gone(1, packet.seq, packet.start, 0, CAUSE)
+    assert driver.take("lost") == []
+    driver.scheduler.worker_ready(2)
+    (packet,) = driver.send()
+    assert packet.stop - packet.start == 1
+    driver.scheduler.overdue(20.0, {2: (packet.seq, packet.start, 10.0)})
+    driver.scheduler.worker_gone(2, packet.seq, packet.start, 0, CAUSE)
+    assert driver.take("lost") == [(job.id, 0, 1, CAUSE, OVERDUE)]

@@ -2,12 +2,14 @@
 
 The model knows what the scheduler can't: what each worker really has read, begun and finished. So it can demand that
 
-M1  no item begins twice, and each is resolved exactly once: answered, lost, unstartable, cancelled, refused or returned
-    by `terminate`;
+M1  no item begins twice, unless its job allows another attempt; and each is resolved exactly once: answered, lost,
+    unstartable, cancelled, refused or returned by `terminate`;
 M2  what is reported lost is at most the chunks that the dead worker's status page names, and what it ran unreported;
 M3  a worker begins at most `maxtasksperchild` chunks;
 M4  `finished` comes once for each closed job, after its last item;
-M5  when the engine does its part, everything ends: all items resolved, all jobs finished, all workers gone.
+M5  when the engine does its part, everything ends: all items resolved, all jobs finished, all workers gone;
+M6  an item begins at most `retries + 1` times, and not before its backoff is over;
+M7  with a worker that is ended for an item, only that item's chunk is lost, and for the reason that was given.
 """
 
 from __future__ import annotations
@@ -20,7 +22,7 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from procflow.scheduling.scheduler import Job, Packet, Scheduler
+from procflow.scheduling.scheduler import DIED, KILLED, OVERDUE, UNLIMITED, Job, Limits, Packet, Scheduler
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -30,6 +32,12 @@ if TYPE_CHECKING:
 JOBS = 4  # few: each run is then far enough from its beginning to be interesting
 STEPS = 5000  # more than so few jobs can need to come to rest
 CAUSE: Cause = (4711, -9, "")
+LIMITS = (
+    UNLIMITED,
+    Limits(timeout=2.0),
+    Limits(retries=2, outlives=frozenset([DIED, OVERDUE])),
+    Limits(timeout=1.0, retries=1, backoff=0.5, outlives=frozenset([OVERDUE])),
+)
 
 numbers = st.integers(0, 10_000)
 
@@ -40,9 +48,32 @@ class Work:
 
     state: Job
     isolate: bool
+    limits: Limits
+    dropped: bool = False  # its results are not wanted any more
     begun: set[int] = field(default_factory=set)
     resolved: dict[int, str] = field(default_factory=dict)
     finished: bool = False
+    attempts: dict[int, int] = field(default_factory=dict)  # by item: how often it has begun
+    not_before: dict[int, float] = field(default_factory=dict)  # by item: when it may begin again
+
+    def fail(self, items: range, now: float) -> None:
+        """These may begin again."""
+        limits = self.limits
+        for item in items:
+            self.begun.discard(item)
+            failures = max(1, self.attempts.get(item, 0))
+            self.not_before[item] = now + limits.backoff * 2.0 ** (failures - 1)
+
+
+@dataclass
+class Answer:
+    """What a worker has written."""
+
+    kind: str
+    seq: int
+    count: int
+    final: bool
+    failed: set[int] = field(default_factory=set)  # items
 
 
 @dataclass
@@ -50,10 +81,11 @@ class Process:
     """A worker process: its pipes, its status page, and where it is."""
 
     id: int
+    launched: float
     ready: bool = False
     retired: bool = False
     pipe: list[Packet] = field(default_factory=list)  # written, unread
-    outbox: list[tuple[str, int, int, bool]] = field(default_factory=list)  # written by the worker, unread by the pool
+    outbox: list[Answer] = field(default_factory=list)  # written by the worker, unread by the pool
     running: Packet | None = None
     begun: int = 0  # page
     item: int | None = None  # page
@@ -64,6 +96,8 @@ class Process:
     chunks: int = 0
     revoked: int = 0  # page
     asked: tuple[int, int] | None = None  # page: packet, and the item before which it is to stop in it
+    since: float = 0.0  # page
+    failed: set[int] = field(default_factory=set)  # items, not written yet: each failed, and its chunk with it
     asked_before: tuple[int, int] | None = None  # what was there before: a worker that has just looked has seen this
 
     def stop(self, *, blind: bool = False) -> int:
@@ -78,7 +112,12 @@ class Process:
     @property
     def between(self) -> bool:
         """Whether it runs no item at this moment."""
-        return self.item is None or self.place > self.item
+        return self.item is None or not self.width or self.place > self.item
+
+    @property
+    def loading(self) -> bool:
+        """Whether it unpickles the items of a packet, all that are in it."""
+        return self.running is not None and not self.width
 
     @property
     def can_go_on(self) -> bool:
@@ -97,6 +136,8 @@ class SchedulerMachine(RuleBasedStateMachine):
         started=st.sampled_from([True, True, True, False]),
         adaptive=st.booleans(),
         isolate=st.booleans(),
+        limits=st.sampled_from(LIMITS),
+        start_timeout=st.sampled_from([0.0, 2.0]),
     )
     def open(
         self,
@@ -107,8 +148,10 @@ class SchedulerMachine(RuleBasedStateMachine):
         started: bool,
         adaptive: bool,
         isolate: bool,
+        limits: Limits,
+        start_timeout: float,
     ) -> None:
-        self.scheduler = Scheduler(processes, limit, window, most)
+        self.scheduler = Scheduler(processes, limit, window, most, start_timeout)
         self.limit = limit
         self.works: dict[int, Work] = {}
         self.processes: dict[int, Process] = {}
@@ -117,6 +160,8 @@ class SchedulerMachine(RuleBasedStateMachine):
         self.retiring: set[int] = set()
         self.to_cut: list[int] = []  # workers
         self.cuts: list[tuple[int, int, int]] = []  # worker, packet, stop: asked, and not settled yet
+        self.to_expel: list[tuple[int, int, int, float]] = []  # worker, packet, item, since
+        self.now = 0.0
         self.closed = self.terminated = False
         self.scheduler.open()
         self.take()
@@ -124,7 +169,7 @@ class SchedulerMachine(RuleBasedStateMachine):
             for number in range(processes):
                 self.start(0, False)
                 self.become_ready(number)
-            self.add_job(60, 2, adaptive, False, isolate)
+            self.add_job(60, 2, adaptive, False, isolate, limits)
 
     @invariant()
     def the_invariants_hold(self) -> None:
@@ -140,11 +185,14 @@ class SchedulerMachine(RuleBasedStateMachine):
         adaptive=st.booleans(),
         lazy=st.booleans(),
         isolate=st.booleans(),
+        limits=st.sampled_from(LIMITS),
     )
-    def add_job(self, count: int, grain: int, adaptive: bool, lazy: bool, isolate: bool) -> None:
+    def add_job(self, count: int, grain: int, adaptive: bool, lazy: bool, isolate: bool, limits: Limits) -> None:
         number = len(self.works) + 1
-        state = self.scheduler.add_job(number, grain=1 if adaptive else grain, adaptive=adaptive, lazy=lazy)
-        self.works[number] = Work(state, isolate or lazy)
+        state = self.scheduler.add_job(
+            number, grain=1 if adaptive else grain, adaptive=adaptive, lazy=lazy, limits=limits
+        )
+        self.works[number] = Work(state, isolate or lazy, limits)
         if lazy:
             count -= count % state.grain
         if count:
@@ -179,6 +227,22 @@ class SchedulerMachine(RuleBasedStateMachine):
             self.resolve(work, item, "cancelled")
         assert self.scheduler.cancel(state, start, stop) == len(waiting)
         assert not self.waiting(state, start, stop)
+
+    @precondition(lambda self: self.works and not self.terminated)
+    @rule(pick=numbers, end=st.booleans(), sure=st.integers(0, 3))
+    def drop(self, pick: int, end: bool, sure: int) -> None:
+        work = self.pick(list(self.works.values()), pick)
+        if sure and len(self.works) < JOBS:  # it ends much: let most runs get on
+            return
+        for item in self.waiting(work.state, 0, work.state.added):
+            self.resolve(work, item, "cancelled")
+        for packet in self.to_encode:
+            worker = self.scheduler.workers.get(packet.worker)
+            if packet.job is work.state and worker is not None and packet.seq in worker.inflight:
+                for item in range(packet.start, packet.stop):
+                    self.resolve(work, item, "cancelled")
+        work.dropped = True
+        self.scheduler.drop(work.state, end=end)
 
     @precondition(lambda self: self.to_encode and not self.terminated)
     @rule(pick=numbers, place=numbers)
@@ -224,6 +288,8 @@ class SchedulerMachine(RuleBasedStateMachine):
             self.take_back(command[1])
         elif command[0] == "cut":
             self.to_cut.append(command[1])
+        elif command[0] == "expel":
+            self.prepare_to_expel(*command[1:])
         elif command[0] == "retire":
             assert command[1] not in self.retiring, "retired twice"
             self.retiring.add(command[1])
@@ -233,7 +299,7 @@ class SchedulerMachine(RuleBasedStateMachine):
             work = self.works[command[1]]
             assert work.state.closed  # M4
             assert not work.finished  # M4
-            assert len(work.resolved) == work.state.added  # M4
+            assert work.dropped or len(work.resolved) == work.state.added  # M4
             work.finished = True
         else:
             reason, number, start, stop = command[:4]
@@ -261,7 +327,7 @@ class SchedulerMachine(RuleBasedStateMachine):
         if fails:
             self.scheduler.worker_gone(number, cause=CAUSE)
         else:
-            self.processes[number] = Process(number, retired=number in self.retiring)
+            self.processes[number] = Process(number, self.now, retired=number in self.retiring)
         self.take()
 
     @precondition(lambda self: self.to_encode)
@@ -319,7 +385,9 @@ class SchedulerMachine(RuleBasedStateMachine):
 
     def ask(self, process: Process) -> None:
         number = process.id
-        if process.running is None or process.item is None or any(number == cut[0] for cut in self.cuts):
+        if process.running is None or process.item is None or process.loading:
+            return
+        if any(number == cut[0] for cut in self.cuts):
             return
         stop = process.item + process.width
         asked_before = process.asked
@@ -338,8 +406,7 @@ class SchedulerMachine(RuleBasedStateMachine):
             return
         before = packet.seq == seq and process.item is not None and process.item + process.width <= stop
         if looks and self.logs(process) and not process.outbox and process.place > process.written:
-            process.outbox.append(("answer", packet.seq, process.place - process.written, False))
-            process.written = process.place
+            self.write(process, False)
             self.read_one(process, 0.0)
         if before:
             self.scheduler.cut_off(number, seq, stop)
@@ -359,6 +426,59 @@ class SchedulerMachine(RuleBasedStateMachine):
         if process.begun == begun and packet in process.pipe and process.id in self.processes and not self.terminated:
             self.scheduler.cut_off(process.id, packet.seq, packet.start)
 
+    # -- limits and further attempts -----------------------------------------------------------------------------------
+
+    @rule(seconds=st.sampled_from([0.1, 0.4, 1.0, 3.0]))
+    def pass_time(self, seconds: float) -> None:
+        self.now += seconds
+        running = {p.id: (p.begun, p.item, p.since) for p in self.where(lambda p: p.running and p.item is not None)}
+        running |= {p.id: (0, 0, p.launched) for p in self.where(lambda p: not p.ready)}
+        self.scheduler.overdue(self.now, running)
+        self.release()
+
+    def release(self) -> None:
+        left = self.scheduler.release(self.now)
+        assert (left is None) == (not self.scheduler.delayed)
+        assert left is None or left > 0.0
+
+    @precondition(lambda self: self.where(lambda p: p.running and not p.loading) and not self.terminated)
+    @rule(pick=numbers)
+    def kill(self, pick: int) -> None:
+        process = self.pick(self.where(lambda p: p.running and not p.loading), pick)
+        worker = self.scheduler.workers[process.id]
+        self.scheduler.condemn(worker, worker.inflight[process.begun], process.item, process.since, KILLED)
+
+    def prepare_to_expel(self, number: int, seq: int, item: int, since: float) -> None:
+        """What has not been read is taken back, and what is behind the item is not to be begun."""
+        process = self.processes.get(number)
+        if process is None:
+            return
+        while process.pipe and not process.retired and not self.terminated:
+            self.take_back(number)
+        if not process.ready and seq == 0:
+            self.to_expel.append((number, seq, item, since))
+        if process.running is not None and (process.begun, process.item, process.since) == (seq, item, since):
+            self.ask(process)
+            self.to_expel.append((number, seq, item, since))
+
+    @precondition(lambda self: self.to_expel)
+    @rule(pick=numbers)
+    def expel(self, pick: int) -> None:
+        """The pause is over: it is ended, if it still runs that item."""
+        number, seq, item, since = self.to_expel.pop(pick % len(self.to_expel))
+        process = self.processes.get(number)
+        if process is None:
+            return
+        if process.running is not None and (process.begun, process.item, process.since) == (seq, item, since):
+            self.end(process, expelled=True)
+        elif not process.ready and seq == 0:
+            assert self.now >= process.launched + self.scheduler.start_timeout  # M7
+            self.end(process)
+
+    def wait_for_the_next(self, _pick: int) -> None:
+        self.now = max(self.now, min(due for due, _ in self.scheduler.delayed.values()))
+        self.release()
+
     # -- workers -------------------------------------------------------------------------------------------------------
 
     @precondition(lambda self: self.where(lambda p: not p.ready))
@@ -373,11 +493,11 @@ class SchedulerMachine(RuleBasedStateMachine):
     def begin_a_packet(self, pick: int, unit: int) -> None:
         process = self.pick(self.where(lambda p: p.ready and p.running is None and p.pipe), pick)
         process.running = packet = process.pipe.pop(0)
-        process.begun, process.item = packet.seq, None
+        process.begun, process.item, process.width, process.since = packet.seq, packet.start, 0, self.now
         process.place = process.written = packet.start
         process.unit = unit if packet.job.adaptive else packet.job.grain
         if process.revoked == packet.seq:
-            process.outbox.append(("answer", packet.seq, 0, True))
+            process.outbox.append(Answer("answer", packet.seq, 0, True))
             process.running = None
 
     @precondition(lambda self: self.where(lambda p: p.can_go_on))
@@ -397,7 +517,7 @@ class SchedulerMachine(RuleBasedStateMachine):
     def begin_of(self, process: Process, *, blind: bool = False, asked: bool = False) -> None:
         packet = process.running
         assert packet is not None
-        open_cut = any(process.id == cut[0] for cut in self.cuts)
+        open_cut = any(process.id == asked[0] for asked in [*self.cuts, *self.to_expel])
         end = process.ends[packet.seq]
         process.item, process.width = process.place, min(process.unit, end - process.place)
         if asked:
@@ -413,19 +533,33 @@ class SchedulerMachine(RuleBasedStateMachine):
         assert not items & work.begun, "an item begins for the second time"  # M1
         assert self.terminated or not items & work.resolved.keys(), "an item begins that is resolved"  # M1
         work.begun |= items
+        process.since = self.now
+        for item in items:
+            times = work.attempts[item] = work.attempts.get(item, 0) + 1
+            assert times <= work.limits.retries + 1, "an item begins too often"  # M6
+            assert self.now >= work.not_before.get(item, 0.0), "an item begins again too early"  # M6
         process.chunks += -(-process.width // packet.job.grain)
         assert self.limit is None or process.chunks <= self.limit  # M3
 
     @precondition(lambda self: self.where(lambda p: p.running and not p.between))
-    @rule(pick=numbers, failing=st.integers(0, 3))
-    def end_an_item(self, pick: int, failing: int) -> None:
+    @rule(pick=numbers, failing=st.integers(0, 3), again=st.booleans())
+    def end_an_item(self, pick: int, failing: int, again: bool = False) -> None:
         process = self.pick(self.where(lambda p: p.running and not p.between), pick)
         packet = process.running
         done = process.width
-        if packet.job.adaptive and failing < done:  # it failed: what stands behind it in the unit begins later
-            done = failing + 1
-            self.works[packet.job.id].begun -= set(range(process.item + done, process.item + process.width))
-            process.chunks -= process.width - done
+        work = self.works[packet.job.id]
+        if failing < done:
+            failed = process.item + failing
+            if again and packet.job.limits.retries:
+                process.failed.add(failed)
+            behind = set(range(failed + 1, process.item + process.width))
+            if packet.job.adaptive:  # what stands behind it in the unit begins later
+                done = failing + 1
+                process.chunks -= process.width - done
+            if packet.job.adaptive or failed in process.failed:  # else the chunk fails as a whole, once and for all
+                work.begun -= behind
+                for item in behind:
+                    work.attempts[item] -= 1
         process.place = process.item + done
 
     @precondition(lambda self: self.where(lambda p: p.running and p.between))
@@ -435,25 +569,23 @@ class SchedulerMachine(RuleBasedStateMachine):
         self.answer(self.pick(self.where(lambda p: p.running and p.between), pick), final)
 
     def answer(self, process: Process, final: bool) -> None:
-        packet = process.running
-        final = (final and process.item is not None) or process.place >= process.stop()
+        final = (final and not process.loading) or process.place >= process.stop()
         if not final and process.written == process.place:
             return
-        process.outbox.append(("answer", packet.seq, process.place - process.written, final))
-        process.written = process.place
+        self.write(process, final)
         if final:
             process.running = process.item = None
 
-    @precondition(lambda self: self.where(lambda p: p.running and p.item is None))
+    @precondition(lambda self: self.where(lambda p: p.loading))
     @rule(pick=numbers)
     def find_that_it_does_not_unpickle(self, pick: int) -> None:
-        process = self.pick(self.where(lambda p: p.running and p.item is None), pick)
+        process = self.pick(self.where(lambda p: p.loading), pick)
         packet = process.running
         if process.ends[packet.seq] - packet.start > packet.job.grain:
-            process.outbox.append(("split", packet.seq, 0, True))
+            process.outbox.append(Answer("split", packet.seq, 0, True))
         else:
             self.works[packet.job.id].begun |= set(range(packet.start, packet.stop))
-            process.outbox.append(("answer", packet.seq, packet.stop - packet.start, True))
+            process.outbox.append(Answer("answer", packet.seq, packet.stop - packet.start, True))
         process.running = None
 
     @precondition(lambda self: self.where(lambda p: p.outbox))
@@ -479,19 +611,35 @@ class SchedulerMachine(RuleBasedStateMachine):
 
     # -- what the rules are made of ------------------------------------------------------------------------------------
 
+    @staticmethod
+    def write(process: Process, final: bool) -> None:
+        """What has been done since the last time goes into the pipe, or into the log."""
+        count = process.place - process.written
+        process.outbox.append(Answer("answer", process.begun, count, final, process.failed))
+        process.written, process.failed = process.place, set()
+
     def read_one(self, process: Process, seconds: float) -> None:
-        kind, seq, count, final = process.outbox.pop(0)
+        answer = process.outbox.pop(0)
         if self.terminated:
             return
-        packet = self.scheduler.workers[process.id].inflight[seq]
-        if kind == "split":
+        packet = self.scheduler.workers[process.id].inflight[answer.seq]
+        if answer.kind == "split":
             self.scheduler.split(packet)
-        else:
-            for item in range(packet.done, packet.done + count):
-                self.resolve(self.works[packet.job.id], item, "answered")
-            self.scheduler.answered(process.id, seq, count, seconds, final)
+            return
+        work, job = self.works[packet.job.id], packet.job
+        again: list[tuple[int, int]] = []
+        stop = packet.done + answer.count
+        for failed in sorted(answer.failed):
+            if self.scheduler.may_begin_again(job, failed, failed + 1):
+                end = min(stop, failed + job.grain - (failed - packet.start) % job.grain)
+                again.append((failed, end))
+                work.fail(range(failed, end), self.now)
+        for item in range(packet.done, stop):
+            if not any(first <= item < end for first, end in again):
+                self.resolve(work, item, "answered")
+        self.scheduler.answered(process.id, answer.seq, answer.count, seconds, answer.final, again, self.now)
 
-    def end(self, process: Process) -> None:
+    def end(self, process: Process, *, expelled: bool = False) -> None:
         """The process is dead: read what it wrote, then its log, then report it."""
         del self.processes[process.id]
         while process.outbox:
@@ -501,18 +649,39 @@ class SchedulerMachine(RuleBasedStateMachine):
         if packet is not None and not self.terminated:
             work = self.works[packet.job.id]
             if self.logs(process) and process.place > process.written:
-                for item in range(process.written, process.place):
-                    self.resolve(work, item, "answered")
-                self.scheduler.answered(process.id, packet.seq, process.place - process.written, 0.0, False)
-            end = packet.stop if process.item is None else min(packet.stop, process.item + process.width)
+                self.write(process, False)
+                self.read_one(process, 0.0)
+            end = packet.stop if process.loading else min(packet.stop, process.item + process.width)
             may_be_lost = range(packet.done, end)
-        self.scheduler.worker_gone(process.id, process.begun, process.item, process.width, CAUSE)
+            condemned = self.scheduler.workers[process.id].condemned
+            why = condemned[2] if condemned and condemned[:2] == (packet, process.item) else DIED
+            if expelled:
+                assert why != DIED or process.between  # M7: it came to the item's end just before
+                assert why != OVERDUE or self.now >= process.since + packet.job.limits.timeout  # M7
+                if self.logs(process):
+                    may_be_lost = range(max(packet.done, process.item), end)  # M7
+            if process.loading and end - packet.done > packet.job.grain:
+                may_be_lost = range(0)  # nobody knows which of them it was
+            else:
+                self.begins_again(work, packet, may_be_lost, why)
+        self.scheduler.worker_gone(process.id, process.begun, process.item, process.width, CAUSE, self.now)
         for command in self.scheduler.take():
             if command[0] == "lost":
+                assert command[5] == why  # M7
                 assert packet is not None  # M2
                 assert command[1] == packet.job.id  # M2
                 assert set(range(command[2], command[3])) <= set(may_be_lost), (command, may_be_lost)  # M2
             self.note(command)
+
+    def begins_again(self, work: Work, packet: Packet, lost: range, why: str) -> None:
+        """Note which of what is lost with a worker has another attempt."""
+        job, at = packet.job, lost.start
+        while why in job.limits.outlives and at < lost.stop:
+            end = min(lost.stop, at + job.grain - (at - packet.start) % job.grain)
+            if not self.scheduler.may_begin_again(job, at, end):
+                break
+            work.fail(range(at, end), self.now)
+            at = end
 
     def logs(self, process: Process) -> bool:
         job = process.running.job
@@ -527,6 +696,8 @@ class SchedulerMachine(RuleBasedStateMachine):
 
     def waiting(self, state: Job, start: int, stop: int) -> list[int]:
         spans = [(a, b) for job, a, b, _ in self.scheduler.ready if job == state.id]
+        delayed = [(a, b) for (job, a), (_, b) in self.scheduler.delayed.items() if job == state.id]
+        spans += [(a, b) for a, b in delayed if start <= a and b <= stop]
         return [item for a, b in spans for item in range(max(a, start), min(b, stop))]
 
     def open_works(self) -> list[Work]:
@@ -558,7 +729,7 @@ class SchedulerMachine(RuleBasedStateMachine):
                 break
             steps[-1](0)
         for work in self.works.values():
-            assert len(work.resolved) == work.state.added, work  # M5
+            assert work.dropped or len(work.resolved) == work.state.added, work  # M5
             assert work.finished or self.terminated, work  # M5
         assert not self.scheduler.workers  # M5
         assert not self.scheduler.busy  # M5
@@ -574,6 +745,10 @@ class SchedulerMachine(RuleBasedStateMachine):
             found.append(self.ask_to_stop)
         if self.cuts:
             found.append(lambda pick: self.settle_a_cut(pick, pick % 2 > 0))
+        if self.to_expel:
+            found.append(self.expel)
+        if self.scheduler.delayed:
+            found.append(self.wait_for_the_next)
         steps: list[tuple[Callable[[Process], object], Callable[[int], object]]] = [
             (lambda p: p.outbox, lambda pick: self.read(pick, (1e-5, 1e-2)[pick % 2])),
             (lambda p: not p.ready, self.become_ready),

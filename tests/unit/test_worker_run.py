@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import os
 import threading
+import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -15,10 +16,12 @@ from procflow.errors import PicklingError, RemoteError, RemoteTraceback, WorkerD
 from procflow.start.spool import anonymous_file
 from procflow.wire.blocks import Writer
 from procflow.wire.packets import (
+    AGAIN,
     ANSWER,
     ANSWER_HEADER,
     CALL_HEADER,
     CALLS,
+    FAILURE,
     FRAME,
     IN_BLOCKS,
     ISOLATE,
@@ -29,6 +32,7 @@ from procflow.wire.packets import (
     SPLIT,
     STAR,
     TASK,
+    TIMED,
     VALUE,
     VALUES,
 )
@@ -36,15 +40,16 @@ from procflow.wire.parcels import Reader
 from procflow.wire.pickling import dumps
 from procflow.wire.pieces import Loose, Pieces
 from procflow.worker import run as run_module
+from procflow.worker.attempts import Retried
 from procflow.worker.run import Runner
 from procflow.worker.status import (
     BEGUN,
     FIRST,
     LOG_SIZE,
     LOGGED,
-    NOTHING,
     PAGE_SIZE,
     RUNS,
+    SINCE,
     WIDEST,
     WIDTH_BITS,
     open_page,
@@ -75,7 +80,7 @@ class Frame:
             self.kinds.append(kind)
             self.items.append(items)
             if kind != SPLIT:
-                outcome = decode(kind & (PLACES - 1), data)
+                outcome = decode(kind & (AGAIN - 1), data)
                 self.outcomes += [outcome.error] if isinstance(outcome, Failure) else outcome
             at += nbytes
 
@@ -129,12 +134,14 @@ class Bench:
         job: int = 1,
         oldest: int = 1,
         block: bool = False,
+        timed: bool = False,
+        attempt: int = 1,
     ) -> list[Frame]:
         """Run one packet; return what it wrote."""
         packed = function if isinstance(function, bytes) else dumps(function)
         payload = items if isinstance(items, bytes) else dumps(items)
         count = len(items) if not isinstance(items, bytes) else 3
-        return self.run_packed(packed, payload, start, count, grain, kind, isolate, job, oldest, block)
+        return self.run_packed(packed, payload, start, count, grain, kind, isolate, job, oldest, block, timed, attempt)
 
     def run_packed(
         self,
@@ -148,20 +155,22 @@ class Bench:
         job: int,
         oldest: int,
         block: bool,
+        timed: bool,
+        attempt: int,
     ) -> list[Frame]:
         self.seq += 1
-        flags = (ISOLATE if isolate else 0) | (IN_BLOCKS if block else 0)
-        header = TASK.pack(self.seq, job, oldest, start, count, grain, kind, flags, len(function))
+        flags = (ISOLATE if isolate else 0) | (IN_BLOCKS if block else 0) | (TIMED if timed else 0)
+        header = TASK.pack(self.seq, job, oldest, start, count, grain, kind, flags, len(function), attempt)
         body = function + payload
         if block:
             body = self.tasks.store(Pieces([function, payload])) or b""
         self.runner.run(header + body)
         return self.frames()
 
-    def call(self, *calls: bytes) -> list[Frame]:
+    def call(self, *calls: bytes, timed: bool = False) -> list[Frame]:
         """Run separate calls, each pickled."""
         payload = b"".join(CALL_HEADER.pack(len(call), 0) + call for call in calls)
-        return self.run_packed(b"", payload, 0, len(calls), 0, CALLS, True, 1, 1, False)
+        return self.run_packed(b"", payload, 0, len(calls), 0, CALLS, True, 1, 1, False, timed, 1)
 
 
 @pytest.fixture(autouse=True)
@@ -472,7 +481,30 @@ def raise_it(error: BaseException) -> None:
 def test_the_page_names_the_item_that_runs() -> None:
     found = outcomes(bench.run(page_now, range(3), start=10))
     assert [page[:3] for page in found] == [(1, 10, 1), (1, 11, 1), (1, 12, 1)]  # type: ignore[index]
-    assert bench.page[RUNS] == NOTHING
+    assert bench.page[RUNS] >> WIDTH_BITS == 12, "a death now is not blamed on what comes behind"
+
+
+def loading(_: object) -> tuple[int, int]:
+    return bench.page[RUNS] >> WIDTH_BITS, bench.page[RUNS] & WIDEST
+
+
+def same(value: object) -> object:
+    return value
+
+
+class LooksWhenUnpickled:
+    def __reduce__(self) -> Any:
+        return loading, (0,)
+
+
+def test_the_page_says_that_items_are_being_unpickled_and_that_none_has_begun() -> None:
+    items = dumps([LooksWhenUnpickled()] * 3)
+    assert outcomes(bench.run(same, items, start=10)) == [(10, 0)] * 3
+
+
+def test_of_calls_the_page_names_the_first_before_anything_is_unpickled() -> None:
+    call = dumps((same, (LooksWhenUnpickled(),), {}))
+    assert outcomes(bench.call(call, call)) == [(0, 1), (1, 1)]
 
 
 def test_a_report_covers_a_chunk() -> None:
@@ -496,6 +528,53 @@ def test_the_log_is_empty_when_it_was_written() -> None:
     bench.run(square, range(3), start=10)
     assert bench.page[LOGGED] == 0
     assert bench.page[FIRST] == 13
+
+
+# -- limits and further attempts ----
+
+
+def since(_: object) -> int:
+    return int(bench.page[SINCE])
+
+
+@pytest.mark.parametrize("grain", [0, 3])
+def test_the_page_says_since_when_each_timed_item_runs(grain: int) -> None:
+    before = time.monotonic_ns()
+    found: list[Any] = outcomes(bench.run(since, range(6), grain=grain, timed=True))
+    assert before < found[0]
+    assert found == sorted(set(found))
+    assert found[-1] < time.monotonic_ns()
+
+
+def test_the_page_says_since_when_each_timed_call_runs() -> None:
+    calls = [dumps((since, (0,), {}))] * 2
+    first, second = outcomes(bench.call(*calls, timed=True))
+    assert 0 < first < second  # type: ignore[operator]
+
+
+def test_timed_items_are_reported_one_by_one() -> None:
+    found = outcomes(bench.run(page_now, range(640), timed=True))
+    assert {page[2] for page in found} == {1}  # type: ignore[index]
+
+
+@pytest.mark.parametrize(("attempt", "again"), [(1, True), (2, True), (3, False), (4, False)])
+def test_a_failure_may_begin_again_while_attempts_are_left(attempt: int, again: bool) -> None:
+    frames = bench.run(Retried(odd_fails, 2, (ValueError,)), [1], attempt=attempt)
+    assert [kind for frame in frames for kind in frame.kinds] == [FAILURE | AGAIN]  # the pool counts
+    (error,) = outcomes(frames)
+    assert isinstance(error, ValueError)
+    assert getattr(error, "__notes__", []) == ([] if again else [f"procflow: that was attempt {attempt} of 3"])
+
+
+def test_a_failure_that_was_not_chosen_is_final() -> None:
+    frames = bench.run(Retried(odd_fails, 2, (KeyError, OSError)), [1])
+    assert [kind for frame in frames for kind in frame.kinds] == [FAILURE]
+
+
+def test_of_a_chunk_that_begins_again_only_the_first_item_was_there_before() -> None:
+    frames = bench.run(Retried(odd_fails, 1, (ValueError,)), [2, 1, 4], grain=3, attempt=2)
+    assert [items for frame in frames for items in frame.items] == [1, 2]
+    assert [kind for frame in frames for kind in frame.kinds][-1] == FAILURE | AGAIN
 
 
 # -- time ----

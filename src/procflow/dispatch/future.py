@@ -88,11 +88,11 @@ class Future(Promise, Generic[T_co]):
 
     def running(self) -> bool:
         """Whether a worker holds the task."""
-        return not self.is_done and self.dispatcher.is_held(self.job, self.index)
+        return not self.is_done and self.dispatcher.cancelling.is_held(self.job, self.index)
 
     def cancelled(self) -> bool:
-        """Whether `cancel` took it back before it started."""
-        return self.is_done and isinstance(self.outcome, Failure) and isinstance(self.outcome.error, CancelledError)
+        """Whether `cancel` took it back before it started, or `kill` ended it."""
+        return self.is_done and self.was_cancelled
 
     # -- acting -------------------------------------------------------------------------------------------------------
 
@@ -100,7 +100,17 @@ class Future(Promise, Generic[T_co]):
         """Take the task back if no worker has begun it; return whether it is cancelled now."""
         if self.is_done:
             return self.cancelled()
-        return self.dispatcher.cancel(self, self.job, self.index)
+        return self.dispatcher.cancelling.cancel(self, self.job, self.index)
+
+    def kill(self) -> bool:
+        """Cancel the task, also if it runs: then its worker is ended, with what that has started.
+
+        Returns:
+            Whether the task is cancelled now; False if it had come to its end before. What ran raises `TaskKilled`.
+        """
+        if self.is_done:
+            return self.cancelled()
+        return self.dispatcher.cancelling.kill(self, self.job, self.index)
 
     def add_done_callback(self, fn: Callable[[Future[T_co]], object]) -> None:
         """Call `fn(self)` when the result is there, at once if it is, in the thread that serves the pool then."""

@@ -56,6 +56,9 @@ if TYPE_CHECKING:
         def busy(self) -> bool: ...
 
         @property
+        def delayed(self) -> bool: ...
+
+        @property
         def all_gone(self) -> bool: ...
 
 
@@ -241,7 +244,7 @@ class Lead:
                 return
             self._leader = me
         try:
-            while self._core.busy and self._core.turn(0.0):
+            while self._core.busy and (self._core.turn(None) or self._core.delayed):
                 pass
         finally:
             if not nested:

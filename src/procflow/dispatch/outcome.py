@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from procflow.engines.base import OBJECTS, RAISED
 from procflow.errors import RemoteError, UnpicklingError
+from procflow.shown import told
 from procflow.start.interrupted import of_a_signal
 from procflow.wire.packets import FAILURE, VALUE
 from procflow.wire.pickling import loads, stream_of, unpack
-from procflow.wire.shown import told
 from procflow.worker.failure import unpack_failure
 
 __all__ = ["Failure", "decode"]

@@ -8,6 +8,7 @@ P1  `raw` or `outcome` is set before `is_done`, and `is_done` before `waiters` a
 from __future__ import annotations
 
 from procflow.dispatch.outcome import Failure, decode
+from procflow.errors import CancelledError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -48,6 +49,16 @@ class Promise:
         self.done_callbacks: list[Callable[[], object]] | None = None
         self.callback: Callable[[Any], object] | None = None
         self.error_callback: Callable[[BaseException], object] | None = None
+
+    @property
+    def has_outcome(self) -> bool:
+        """Whether it is decided, though perhaps not done yet: its callbacks come in between."""
+        return self.is_done or self.outcome is not None or self.raw is not None
+
+    @property
+    def was_cancelled(self) -> bool:
+        """Whether that is its outcome."""
+        return isinstance(self.outcome, Failure) and isinstance(self.outcome.error, CancelledError)
 
     def decoded(self) -> list[Any] | Failure:
         """The outcome, decoded by the first who asks; of two who ask at once both may, and one result is kept."""

@@ -160,6 +160,10 @@ class StreamJob(ItemsJob):
         """Nothing to do early: the consumer decodes what it takes."""
 
 
+class NothingYet(TimeoutError):
+    """No result came within the time. (A task may raise TimeoutError, too.)"""
+
+
 class ResultIterator(Generic[T_co]):
     """The results of imap or imap_unordered. Dropping it, or `close()`, ends the stream.
 
@@ -170,10 +174,17 @@ class ResultIterator(Generic[T_co]):
         self._job = job
         self._dispatcher = dispatcher
         self.counter: Counting | None = None  # is told of what is given out
+        self._deadline: float | None = None  # of the stream as a whole
+        self._time = 0.0  # seconds from its begin to that
         self._when_dropped = when_dropped(self, _left_behind, job, dispatcher)
 
     def __iter__(self) -> Iterator[T_co]:
         return self
+
+    def limit(self, timeout: float) -> None:
+        """Let the stream take so many seconds from now, as a whole."""
+        self._deadline = monotonic() + timeout
+        self._time = timeout
 
     def next(self, timeout: float | None = None) -> T_co:
         """Return the next result, waiting for it at most `timeout` seconds.
@@ -183,9 +194,26 @@ class ResultIterator(Generic[T_co]):
             TimeoutError: None came in time; the stream goes on.
             Exception: What this item's task raised; the next call goes on with the next item.
         """
+        if self._deadline is not None:
+            return self._limited(self._deadline, timeout)
         if self.counter is not None:
             return self._counted(self.counter, timeout)
         return self._next(timeout)
+
+    def _limited(self, deadline: float, timeout: float | None) -> T_co:
+        left = max(0.0, deadline - monotonic())
+        asked = left if timeout is None else min(timeout, left)
+        try:
+            return self._next(asked) if self.counter is None else self._counted(self.counter, asked)
+        except NothingYet:
+            if monotonic() < deadline:
+                raise
+            self.close()
+            self._dispatcher.cancelling.end_stream(self._job)
+            raise TimeoutError(
+                f"the stream was not done within {self._time} s, so it was ended. Allow it more time, or each task a "
+                "limit of its own: options(timeout=)"
+            ) from None
 
     def _next(self, timeout: float | None) -> T_co:
         job, dispatcher = self._job, self._dispatcher
@@ -214,7 +242,7 @@ class ResultIterator(Generic[T_co]):
             if job.is_done:
                 continue
             if not dispatcher.wait(job, remaining(deadline)):
-                raise TimeoutError(f"no result within {timeout} s; the stream goes on, so you can ask again")
+                raise NothingYet(f"no result within {timeout} s; the stream goes on, so you can ask again")
         return self._end()
 
     __next__ = next
@@ -222,9 +250,10 @@ class ResultIterator(Generic[T_co]):
     def _counted(self, counter: Counting, timeout: float | None) -> T_co:
         try:
             result = self._next(timeout)
-        except (StopIteration, TimeoutError) as error:
-            if isinstance(error, StopIteration):
-                counter.end()
+        except StopIteration:
+            counter.end()
+            raise
+        except NothingYet:
             raise
         except Exception:
             counter.count()

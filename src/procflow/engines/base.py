@@ -56,6 +56,7 @@ if TYPE_CHECKING:
         inline: bool
         takes_back: bool
         cuts: bool  # it does what `cut` asks for
+        expels: bool  # it does what `expel` asks for
         window: int
         most: int
 
@@ -93,6 +94,16 @@ if TYPE_CHECKING:
             """Whether what came of `cut` is still to be reported."""
             ...
 
+        def running(self) -> dict[int, tuple[int, int, float]]:
+            """For each worker that runs an item: the packet's seq, the item, and since when, if its job has a limit."""
+            ...
+
+        def expel(self, worker: int, seq: int, item: int, since: float) -> None:
+            """End the worker, and what it has started, if it still runs this item, since then.
+
+            What it has not read was taken back before. "gone" has its stack as text.
+            """
+
         def start(self, worker: int) -> None:
             """Begin to start a worker; what becomes of it is reported. Called without the lock."""
 
@@ -128,5 +139,6 @@ if TYPE_CHECKING:
 
 OBJECTS = 16  # segment: a list of values, not pickled
 RAISED = 17  # segment: the exception itself
+PUT_OFF = 18  # segment, made by the dispatcher: a failure that nobody gets, as the items begin again
 
-__all__ = ["OBJECTS", "RAISED"]
+__all__ = ["OBJECTS", "PUT_OFF", "RAISED"]

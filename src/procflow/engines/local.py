@@ -26,9 +26,10 @@ from struct import error as struct_error
 from time import monotonic, perf_counter
 
 from procflow.cpu import cpu_count
-from procflow.engines.local_worker import READ_MAX, Cut, LocalWorker, Sent
+from procflow.engines.local_worker import READ_MAX, Cut, Expelled, LocalWorker, Sent
 from procflow.engines.poller import open_poller
 from procflow.errors import PicklingError
+from procflow.shown import shown, told
 from procflow.start.interrupted import of_a_signal
 from procflow.start.launch import launch, launch_fork
 from procflow.start.owned import disown, opening, own
@@ -37,11 +38,10 @@ from procflow.start.spool import anonymous_file
 from procflow.wire.blocks import PLACE, Writer, can_map
 from procflow.wire.channel import open_channel
 from procflow.wire.holding import holding_calls
-from procflow.wire.packets import CALL_HEADER, CALLS, FAILURE, IN_BLOCKS, ISOLATE, PACKET_MAX, TASK
+from procflow.wire.packets import AGAIN, CALL_HEADER, CALLS, FAILURE, IN_BLOCKS, ISOLATE, PACKET_MAX, TASK, TIMED
 from procflow.wire.parcels import Reader
 from procflow.wire.pickling import dumps, not_picklable, pack
 from procflow.wire.pieces import Pieces
-from procflow.wire.shown import shown, told
 from procflow.worker.main import EAGER, FDS, PLAIN, SLEEPY, STREAM, prepare, serve
 from procflow.worker.status import CUT_PAUSE
 
@@ -77,6 +77,7 @@ class LocalEngine:
 
     inline = False
     cuts = True
+    expels = True
     most = 65_536
 
     def __init__(
@@ -87,7 +88,9 @@ class LocalEngine:
         *,
         eager: bool = False,
         portable: bool = False,
+        memory: int = 0,
     ) -> None:
+        self._memory = memory
         self._eager = eager
         self._method = method
         self._initializer, self._initargs = initializer, initargs
@@ -108,6 +111,7 @@ class LocalEngine:
         self._quick = False  # the last task took less than SPIN
         self._held_calls: tuple[Callable[[int, int], bytes], Callable[[int, bytes], int]] | None = None
         self._cuts: dict[int, Cut] = {}  # workers that were asked to stop
+        self._expelled: dict[int, Expelled] = {}  # workers that are to be ended, should they still run the same item
         self._retired: set[int] = set()  # workers that were let go, perhaps before they were started
         self._terminated = False
         # The one tracker of this process is to know the shared memory that tasks make, or each worker starts its own,
@@ -142,14 +146,16 @@ class LocalEngine:
             if worker is None or job.id not in worker.known:
                 function = self._pack_function(work)
             payload = pack(work.items(packet.start, packet.stop))
-        flags = ISOLATE if work.isolate else 0
+        flags = (ISOLATE if work.isolate else 0) | (TIMED if job.limits.timeout else 0)
         grain = 0 if job.adaptive else job.grain
         size = len(function) + len(payload)
         count = packet.stop - packet.start
         in_packet = TASK.size + size <= PACKET_MAX
         if not in_packet:
             flags |= IN_BLOCKS
-        header = TASK.pack(packet.seq, job.id, oldest, packet.start, count, grain, work.kind, flags, len(function))
+        header = TASK.pack(
+            packet.seq, job.id, oldest, packet.start, count, grain, work.kind, flags, len(function), packet.attempt
+        )
         if in_packet:
             return header + function + payload, ()  # type: ignore[operator]  # pieces are larger than a packet
         places = self._store(function, payload)
@@ -178,7 +184,8 @@ class LocalEngine:
             except BaseException as refusal:
                 if of_a_signal(refusal):
                     raise
-                raise not_picklable(f"the function {shown(work.function)}", refusal) from refusal
+                what = f"the function {shown(work.function)}"
+                raise not_picklable(what, refusal, {"func": work.function}) from refusal
         return function
 
     def send(self, packet: Packet, encoded: object) -> bool:
@@ -290,7 +297,7 @@ class LocalEngine:
         try:
             with opening:
                 channel = open_channel(portable=self._portable)
-                made = LocalWorker(worker, channel, big, portable=self._portable)
+                made = LocalWorker(worker, channel, big, portable=self._portable, memory=self._memory)
         except BaseException:
             self._spare.append(big)
             raise
@@ -353,6 +360,7 @@ class LocalEngine:
         self._retired.discard(worker)
         self._booting.discard(worker)
         self._cuts.pop(worker, None)
+        self._expelled.pop(worker, None)
         held = self._workers.pop(worker, None)
         if held is None:
             return
@@ -369,7 +377,7 @@ class LocalEngine:
             self._launch_waiting()
         if self._unstarted:
             return self._poller.poll(0.0)
-        if self._cuts:
+        if self._cuts or self._expelled:
             timeout = CUT_PAUSE if timeout is None else min(timeout, CUT_PAUSE)
         if self._quick and timeout != 0.0:
             # A thread that sleeps is woken after 40 to 50 us if its core went to sleep too, and quick tasks are there
@@ -400,6 +408,8 @@ class LocalEngine:
                 ended.append(worker)
         if self._cuts:
             self._settle_cuts(reports)
+        if self._expelled:
+            self._settle_expelled()
         while self._unstarted:
             reports.append(self._unstarted.pop(0))
         for worker in ended:
@@ -421,7 +431,9 @@ class LocalEngine:
             if report[0] == "answer" and report[4]:
                 self._quick = report[3] < SPIN
                 job = worker.sent.pop(report[2]).job  # its blocks are the worker's, until its word in their table
-                if report[5] and all(kind != FAILURE for kind, _, _ in report[5]):  # none: perhaps it was revoked
+                if report[5] and all(
+                    kind & ~AGAIN != FAILURE for kind, _, _ in report[5]
+                ):  # none: perhaps it was revoked
                     worker.known.add(job)  # it has the function: later packets need not carry it
             elif report[0] == "split":
                 del worker.sent[report[2]]
@@ -450,7 +462,8 @@ class LocalEngine:
         except OSError as error:  # the fork server could not start it, or has ended before
             reports.append(("gone", worker.id, 0, None, 1, 0, None, _why_unstarted(error)))
         else:
-            reports.append(("gone", worker.id, begun, item, width, pid, exitcode, worker.last_words))
+            text = worker.last_words or worker.stack()
+            reports.append(("gone", worker.id, begun, item, width, pid, exitcode, text))
 
     def _look(self, worker: LocalWorker, reports: list[Report]) -> None:
         with suppress(struct_error, ValueError, LookupError):  # a task may have written into the page
@@ -487,6 +500,30 @@ class LocalEngine:
                 self._look(worker, reports)
                 if obeyed:
                     reports.append(("cut", number, cut.seq, cut.stop))
+
+    def running(self) -> dict[int, tuple[int, int, float]]:
+        return {number: runs for number, worker in self._workers.items() if (runs := worker.runs()) is not None}
+
+    def expel(self, worker: int, seq: int, item: int, since: float) -> None:
+        held = self._workers.get(worker)
+        runs = (seq, item, since)
+        if held is None or worker in self._expelled or held.runs() != runs:
+            return
+        # What is behind this item must not be begun before the process is dead: it would be lost with it.
+        held.ask_to_stop()
+        if not held.channel.takes_back:
+            held.revoke()
+        held.ask_for_stack()
+        self._expelled[worker] = Expelled(held.stack(), runs)
+
+    def _settle_expelled(self) -> None:
+        now = monotonic()
+        for number, expelled in list(self._expelled.items()):
+            worker = self._workers.get(number)
+            if worker is None or (worker.runs() != expelled.runs and not expelled.ended):
+                del self._expelled[number]  # it came to the item's end after all
+            elif expelled.is_due(now, worker.stack()):
+                expelled.ended = worker.expel(expelled.runs)
 
     def hold(self) -> None:
         if self._held_calls is None:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 from time import monotonic
 
 from procflow.engines.base import OBJECTS
+from procflow.start.family import Family
 from procflow.start.owned import disown, own
 from procflow.start.spool import anonymous_file
 from procflow.wire.blocks import reserve
@@ -30,10 +32,14 @@ from procflow.worker.status import (
     FIRST,
     LOG_SIZE,
     LOGGED,
+    MEMORY,
     NOTHING,
+    OWN_FRAME,
     PAGE_SIZE,
     REVOKED,
     RUNS,
+    SINCE,
+    STACK_SIGNAL,
     STOP,
     STOP_SEQ,
     WIDEST,
@@ -50,9 +56,11 @@ if TYPE_CHECKING:
     from procflow.wire.channel import TaskChannel
     from procflow.wire.parcels import Reader
 
-__all__ = ["READ_MAX", "Cut", "LocalWorker", "Sent"]
+__all__ = ["READ_MAX", "Cut", "Expelled", "LocalWorker", "Sent"]
 
 READ_MAX = 1 << 16  # bytes read at once: what a pipe holds; for more, bytes objects are mapped and unmapped, 25 us
+STACK_MOST = 20_000  # bytes
+STACK_TIME = 0.1  # seconds that a process has to tell its stack
 F_SETPIPE_SZ = 1031  # fcntl(2), Linux
 
 
@@ -78,19 +86,47 @@ class Cut:
         self.due = monotonic() + CUT_PAUSE
 
 
+class Expelled:
+    """A worker that was asked for its stack, and is ended when that is there."""
+
+    __slots__ = ("_last", "_stack", "_until", "ended", "runs")
+
+    def __init__(self, stack: str, runs: tuple[int, int, float]) -> None:
+        self.runs = runs
+        self.ended = False  # its process was told to end; what is left is its report
+        self._stack = stack
+        self._until = monotonic() + STACK_TIME
+        self._last = monotonic() + CUT_PAUSE  # before that, `ask_to_stop` may not have been heard
+
+    def is_due(self, now: float, stack: str) -> bool:
+        """Whether it is to be ended now, as the stack is complete: nothing was added to it since the last look."""
+        if self.ended or now < self._last:
+            return False
+        complete = stack != "" and stack == self._stack
+        self._stack = stack
+        self._last = now + CUT_PAUSE
+        return complete or now >= self._until
+
+
 class LocalWorker:
     """See the module. Until `close_childs_ends` it also holds the ends that the process is to inherit."""
 
     child: Child
 
-    def __init__(self, worker: int, channel: TaskChannel, big: Reader, *, portable: bool = False) -> None:
+    def __init__(
+        self, worker: int, channel: TaskChannel, big: Reader, *, portable: bool = False, memory: int = 0
+    ) -> None:
+        """`memory`: bytes that it may keep between packets; 0 for no limit."""
         self.id = worker
         self.channel = channel
         self.big = big  # its results that are in blocks; the file is the engine's, the next worker gets it
         self.known: set[int] = set()  # jobs whose function it has
         self.sent: dict[int, Sent] = {}  # packets it holds, by seq
         self._revoked = 0  # a packet's seq
+        self._stack_at = 0  # where in the file of the status page the stacks begin; 0: nobody has asked for them
         self.booted = False  # it was heard of
+        self.ready = False  # its initializer has returned
+        self.launched = monotonic()
         self.last_words = ""  # why its initializer failed
         self.read_some: Callable[[int, int], bytes] = os.read
         self._partial = bytearray()  # the beginning of a frame
@@ -103,6 +139,7 @@ class LocalWorker:
             self._open.append(self.page_fd)
             reserve(self.page_fd, PAGE_SIZE)
             self._page, self._log = open_page(self.page_fd)
+            self._page[MEMORY] = memory
         except BaseException:
             for fd in self._open:
                 os.close(fd)
@@ -147,7 +184,7 @@ class LocalWorker:
             elif kind == BOOTED:
                 self.booted = True
             elif kind == READY:
-                self.booted = True
+                self.booted = self.ready = True
                 reports.append(("ready", self.id))
             elif kind == INIT_FAILED:
                 self.last_words = bytes(data[body:at]).decode("utf-8", "replace")
@@ -193,18 +230,20 @@ class LocalWorker:
             reports.append(("answer", self.id, begun, 0.0, False, segments))
 
     def status(self) -> tuple[int, int | None, int]:
-        """Return seq of the packet begun last, the item it runs (None: none), how many items may have begun."""
+        """Return seq of the packet begun last, the item it runs or ran last (None: it has not come to one), and how
+        many items may have begun (0: none, as it is still unpickling them).
+        """
         runs = self._page[RUNS]
         if runs == NOTHING:
             return self._page[BEGUN], None, 1
-        width = max(1, runs & WIDEST)
+        width = runs & WIDEST
         return self._page[BEGUN], runs >> WIDTH_BITS, sys.maxsize if width == WIDEST else width
 
     def ask_to_stop(self) -> Cut | None:
         """Ask it to begin nothing behind what it runs. None if it is between two packets."""
         page, begun = self._page, self._page[BEGUN]
         seq, item, width = self.status()
-        if item is None or seq != begun or seq not in self.sent or width > WIDEST:
+        if item is None or seq != begun or seq not in self.sent or not 0 < width <= WIDEST:
             return None
         stop = item + width
         if page[STOP_SEQ] != seq or page[STOP] > stop:
@@ -231,9 +270,45 @@ class LocalWorker:
             return False
         return begun != cut.seq or (item is not None and item + width <= cut.stop)
 
+    def runs(self) -> tuple[int, int, float] | None:
+        """The packet's seq, the item, and since when it runs (only where its time is limited); None: it runs none.
+
+        While it is not ready: 0, 0, and since when it is starting.
+        """
+        if not self.ready:
+            return 0, 0, self.launched
+        begun = self._page[BEGUN]
+        seq, item, _ = self.status()
+        since = self._page[SINCE]
+        if begun not in self.sent or item is None or seq != begun or self.status()[:2] != (seq, item):
+            return None
+        return seq, item, since * 1e-9
+
+    def ask_for_stack(self) -> None:
+        """Have the process write its stacks into the file of the status page."""
+        self._stack_at = max(PAGE_SIZE, os.fstat(self.page_fd).st_size)
+        if STACK_SIGNAL is not None:
+            self.child.send_signal(STACK_SIGNAL)
+
+    def stack(self) -> str:
+        """What it has written since it was asked, without the frames of what called the task."""
+        if not self._stack_at:
+            return ""
+        text = os.pread(self.page_fd, STACK_MOST, self._stack_at).decode("utf-8", "replace")
+        return "\n\n".join([thread.partition(OWN_FRAME)[0].rstrip() for thread in text.split("\n\n")])
+
+    def expel(self, runs: tuple[int, int, float]) -> bool:
+        """End the process, and those below it, if it still runs this; return whether it did."""
+        family = Family(self.child.pid)  # before the look: this takes some milliseconds
+        if self.runs() != runs:
+            return False
+        self.child.send_signal(signal.SIGKILL)
+        family.kill()
+        return True
+
     def close_childs_ends(self) -> None:
         """The process has been started, and has these."""
-        for fd in (self.channel.reader, self.result_writer, self.page_fd):
+        for fd in (self.channel.reader, self.result_writer):
             self._close(fd)
 
     def take_back(self) -> bytes | None:

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import os
 from collections import deque
-from time import perf_counter
+from time import perf_counter, sleep
 
 from procflow.engines.base import OBJECTS, RAISED
 from procflow.errors import WorkerDied
-from procflow.wire.packets import CALLS, STAR
+from procflow.wire.packets import AGAIN, CALLS, STAR
+from procflow.worker.attempts import Again, ExitAgain, Retried
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
 
 __all__ = ["SerialEngine"]
 
+NAP = 10e-3  # seconds
+
 
 class SerialEngine:
     """One worker, which is whoever polls."""
@@ -31,6 +34,7 @@ class SerialEngine:
     inline = True
     takes_back = False
     cuts = False
+    expels = False
     window = 1
     most = 1
 
@@ -62,6 +66,12 @@ class SerialEngine:
     def cutting(self, worker: int) -> bool:
         return False
 
+    def running(self) -> dict[int, tuple[int, int, float]]:
+        return {}
+
+    def expel(self, worker: int, seq: int, item: int, since: float) -> None:
+        pass
+
     def hold(self) -> None:
         pass
 
@@ -85,6 +95,8 @@ class SerialEngine:
         pass
 
     def wait(self, timeout: float | None) -> list[int]:
+        if timeout and not self._packets and not self._reports:
+            sleep(min(timeout, NAP))  # something is to begin again later; or another thread is at it
         return []
 
     def collect(self, ready: list[int]) -> list[Report]:
@@ -119,6 +131,9 @@ def _run(work: Work, packet: Packet) -> list[Segment]:
     values: list[object] = []
     index = packet.start
     items = work.items(packet.start, packet.stop)
+    function = items[0][0] if work.kind == CALLS else work.function  # type: ignore[index]
+    if isinstance(function, Retried):
+        function.attempt = packet.attempt
     while index < packet.stop:
         try:
             values.append(_call(work, items[index - packet.start]))
@@ -130,7 +145,9 @@ def _run(work: Work, packet: Packet) -> list[Segment]:
                 segments.append((OBJECTS, len(values), values))
                 values = []
             passed = min(work.grain - (index - packet.start) % work.grain, packet.stop - index)
-            segments.append((RAISED, passed, _as_failure(work, index, error)))
+            again = AGAIN if isinstance(error, (Again, ExitAgain)) else 0
+            raised = error.error if isinstance(error, Again) else _as_failure(work, index, error)
+            segments.append((RAISED | again, passed, raised))
             index += passed
     if values:
         segments.append((OBJECTS, len(values), values))

@@ -12,6 +12,8 @@ from __future__ import annotations
 import sys
 from time import monotonic
 
+from procflow.dispatch.lead import remaining
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -94,15 +96,19 @@ class Counter:
             self._show(Report(self._done, self._total, True))
 
 
-def follow(future: Future[Any], total: int, show: Display) -> None:
-    """Wait for a map, and report meanwhile."""
+def follow(future: Future[Any], total: int, show: Display, timeout: float | None = None) -> float | None:
+    """Wait for a map, at most `timeout` seconds, and report meanwhile; return how many are left."""
     state = future.job.state
+    deadline = None if timeout is None else monotonic() + timeout
+    left = timeout
     try:
-        while not future.is_done:
+        while not future.is_done and left != 0.0:
             show(Report(state.resolved, total, False))
-            future.wait(INTERVAL)
+            future.wait(INTERVAL if left is None else min(INTERVAL, left))
+            left = remaining(deadline)
     finally:
         show(Report(state.resolved, total, True))
+    return left
 
 
 class Text:

@@ -6,29 +6,34 @@ holds the pool's lock.
 
     item     WAITING -> ASSIGNED -> RESOLVED      a span in `ready`; then in one packet of one worker; then counted off
              ASSIGNED -> WAITING                  only if it provably never started: unread, split, returned, cut off
+             ASSIGNED -> DELAYED -> WAITING       it failed, or its worker died, and its job allows another attempt
     packet   ENCODING -> SENT -> gone             being pickled outside the lock; written; answered, taken back or lost
              SENT -> CUT -> gone                  what had not begun of it waits again; answered or lost
     worker   STARTING -> READY -> RETIRING -> gone     the process was asked for; answered; its task pipe is closed
              any -> gone                          its sentinel fired and its last answers were read
 
-S1  An item is in exactly one place: waiting in one span, in one packet, or resolved.               (check_s1)
+S1  An item is in exactly one place: waiting in one span, delayed, in one packet, or resolved.      (check_s1)
 S2  A worker holds at most `window` packets, and is in the slack level of its number of packets.    (check_s2)
 S3  Never more than `processes` workers are alive, the retiring ones excepted.                      (check_s3)
 S4  While an item waits and no failure is being reported, a worker is there or is being started.    (check_s4)
 S5  A worker never begins more chunks than its allowance.                                           (check_s5)
-S6  `divisible` counts the packets of several chunks that workers hold.                             (check_s6)
+S6  What is counted, as `divisible`, is what a look at all workers and packets would give.          (check_s6)
+S7  No item begins more often than its job allows: once, and `retries` times more.                  (check_s7)
+
+Time comes in as data: `now` is whatever clock the caller has, in seconds.
 """
 
 from __future__ import annotations
 
 from collections import deque
+from heapq import heappop, heappush
 from itertools import pairwise
 
 from procflow.scheduling.chunks import MOST, STRETCH, blend, fair_share, fitting, read_ahead, stretched
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
     from typing import Literal
 
     Cause = tuple[int, int | None, str]  # pid, exit code, and why in words where they are known
@@ -38,19 +43,42 @@ if TYPE_CHECKING:
         | tuple[Literal["take_back"], int]  # take the oldest unread packet of this worker, then say `taken_back`
         | tuple[Literal["cut"], int]  # have this worker begin nothing behind what it runs, then say `cut_off`
         | tuple[Literal["retire"], int]  # close this worker's task pipe: it ends when it has done what it holds
-        | tuple[Literal["lost"], int, int, int, Cause]  # job, start, stop, cause: begun by a worker that died
+        | tuple[Literal["expel"], int, int, int, float]  # end this worker, if it still runs this seq, item, since then
+        | tuple[Literal["lost"], int, int, int, Cause, str]  # job, start, stop, cause, why: begun by a worker that died
         | tuple[
-            Literal["unstartable"], int, int, int, int, Cause
-        ]  # job, start, stop, attempts, cause: no worker can start
+            Literal["unstartable"], int, int, int, int, Cause, str
+        ]  # job, start, stop, attempts, cause, why: no worker can start
         | tuple[Literal["finished"], int]  # every item of this job is resolved, and there will be no more
     )
 
-__all__ = ["Job", "Packet", "Scheduler", "Worker"]
+__all__ = ["DIED", "KILLED", "OVERDUE", "UNLIMITED", "Job", "Limits", "Packet", "Scheduler", "Worker"]
 
 STARTING, READY, RETIRING = "starting", "ready", "retiring"
 ENCODING, SENT, CUT = "encoding", "sent", "cut"
 
+DIED, OVERDUE, KILLED = "died", "overdue", "killed"  # why what a worker had begun is lost
+
+MOST_DOUBLINGS = 60  # of a backoff: 1 ms has become longer than anybody lives
+IN_VAIN_MOST = 32  # workers in a row that may die unpickling a job's items before these are lost together
 START_ATTEMPTS = 3  # workers in a row that failed before they were ready; then what waits fails
+
+
+class Limits:
+    """What the caller allows each item of a job."""
+
+    __slots__ = ("backoff", "outlives", "retries", "timeout")
+
+    def __init__(
+        self, timeout: float = 0.0, retries: int = 0, backoff: float = 0.0, outlives: frozenset[str] = frozenset()
+    ) -> None:
+        self.timeout = timeout  # seconds that it may run; 0 for no limit
+        self.retries = retries  # how often it may begin again after it failed
+        self.backoff = backoff  # seconds before it does; twice as long each time
+        self.outlives = outlives  # DIED, OVERDUE: a loss for which it may begin again
+
+
+UNLIMITED = Limits()
+NO_TIME = Limits(timeout=10e-3)  # what runs is overdue at the next look, or at the one after
 
 
 class Job:
@@ -59,10 +87,14 @@ class Job:
     __slots__ = (
         "adaptive",
         "added",
+        "attempts",
         "closed",
+        "dropped",
         "grain",
         "id",
+        "in_vain",
         "lazy",
+        "limits",
         "most",
         "packet",
         "resolved",
@@ -70,7 +102,7 @@ class Job:
         "waiting",
     )
 
-    def __init__(self, job: int, grain: int, adaptive: bool, lazy: bool, most: int) -> None:
+    def __init__(self, job: int, grain: int, adaptive: bool, lazy: bool, most: int, limits: Limits = UNLIMITED) -> None:
         self.id = job
         self.grain = grain  # items in a chunk
         self.adaptive = adaptive  # no chunksize was given
@@ -80,17 +112,22 @@ class Job:
         self.waiting = 0  # of these: in `ready`
         self.resolved = 0  # of these: done with
         self.closed = False  # no item will be added
+        self.dropped = False  # nobody wants its results
         self.seconds = -1.0  # measured time per chunk
         self.packet = 1  # chunks in the last packet
+        self.limits = limits
+        self.in_vain = 0  # workers that died unpickling its items since the last of them was resolved
+        self.attempts: dict[int, int] = {}  # how often an item that is not resolved has begun in vain
 
 
 class Packet:
     """What one write gives to one worker: items `start` to `stop` of a job; those before `done` are answered."""
 
-    __slots__ = ("divisible", "done", "job", "seq", "start", "state", "stop", "worker")
+    __slots__ = ("attempt", "divisible", "done", "job", "seq", "start", "state", "stop", "worker")
 
     def __init__(self, seq: int, job: Job, start: int, stop: int, worker: int) -> None:
         self.seq, self.job, self.start, self.stop, self.worker = seq, job, start, stop, worker
+        self.attempt = job.attempts.get(start, 0) + 1  # what begins again travels alone
         self.done = start
         self.state = ENCODING
         self.divisible = stop - start > job.grain  # more than one chunk, and not cut off yet
@@ -102,7 +139,7 @@ class Packet:
 class Worker:
     """One worker as the scheduler sees it."""
 
-    __slots__ = ("allowance", "id", "inflight", "progress", "seen", "state", "window")
+    __slots__ = ("allowance", "condemned", "id", "inflight", "progress", "seen", "started", "state", "window")
 
     def __init__(self, worker: int, allowance: int, window: int) -> None:
         self.id = worker
@@ -112,13 +149,25 @@ class Worker:
         self.window = window
         self.progress = 0  # grows with each answer
         self.seen = 0  # `progress` at the last tick
+        self.started = False  # it was ready once
+        # It is ended, should it still run this item (None: should it not be ready yet); and why.
+        self.condemned: tuple[Packet | None, int, str] | None = None
 
 
 class Scheduler:
     """See the module. All methods but `take`, `room` and the checks are events."""
 
-    def __init__(self, processes: int, maxtasksperchild: int | None = None, window: int = 2, most: int = MOST) -> None:
+    def __init__(
+        self,
+        processes: int,
+        maxtasksperchild: int | None = None,
+        window: int = 2,
+        most: int = MOST,
+        start_timeout: float = 0.0,
+    ) -> None:
+        """`start_timeout`: seconds until a worker has to be ready; 0 for no limit."""
         self.processes = processes
+        self.start_timeout = start_timeout
         self.window = window
         self.jobs: dict[int, Job] = {}
         self.workers: dict[int, Worker] = {}
@@ -126,13 +175,17 @@ class Scheduler:
         self.slack: list[dict[int, Worker]] = [{} for _ in range(window + 1)]  # READY workers by packets held
         self.alive = 0  # STARTING and READY
         self.unresolved = 0  # items of all jobs
+        self.delayed: dict[tuple[int, int], tuple[float, int]] = {}  # by job and start: when it is due, and stop
+        self._due: list[tuple[float, int, int]] = []  # a heap of these: due, job, start; also of some that are no more
         self.divisible = 0  # packets of several chunks that workers hold
+        self._timed = 0  # packets that workers hold of jobs with a limit
         self.draining = False  # closed: workers retire when nothing is left to do
         self.stopped = False  # terminated: nothing is started or sent any more
         self._most = most  # chunks in a packet
         self._allowance = -1 if maxtasksperchild is None else maxtasksperchild
         self._stretch = 1.0  # how much longer packets are than they would have to be
-        self._starting = 0
+        self._starting = 0  # workers in that state
+        self._unready = 0  # workers that were not ready yet, also those that are retiring
         self._failed_starts = 0  # in a row
         self._seq = 0
         self._next_worker = 0
@@ -147,9 +200,18 @@ class Scheduler:
 
     # -- jobs ---------------------------------------------------------------------------------------------------------
 
-    def add_job(self, job: int, *, grain: int = 1, adaptive: bool = True, lazy: bool = False, most: int = MOST) -> Job:
+    def add_job(
+        self,
+        job: int,
+        *,
+        grain: int = 1,
+        adaptive: bool = True,
+        lazy: bool = False,
+        most: int = MOST,
+        limits: Limits = UNLIMITED,
+    ) -> Job:
         """A call was accepted; its items follow by `add_items`."""
-        self.jobs[job] = made = Job(job, grain, adaptive, lazy, min(most, self._most))
+        self.jobs[job] = made = Job(job, grain, adaptive, lazy, min(most, self._most), limits)
         return made
 
     def add_items(self, job: Job, count: int) -> None:
@@ -184,6 +246,7 @@ class Scheduler:
                 continue
             low, high = max(span[1], start), min(span[2], stop)
             removed += high - low
+            _forget(job, low, high)
             if span[1] < low:
                 kept.append([job.id, span[1], low, span[3]])
             if high < span[2]:
@@ -191,8 +254,33 @@ class Scheduler:
         if removed:
             self.ready = kept
             job.waiting -= removed
+        late = [(job.id, start)] if stop - start == 1 else [key for key in self.delayed if key[0] == job.id]
+        for key in late:
+            end = self.delayed[key][1] if key in self.delayed else stop + 1
+            if start <= key[1] and end <= stop:
+                del self.delayed[key]
+                removed += end - key[1]
+                _forget(job, key[1], end)
+        if removed:
             self._resolve(job, removed)
         return removed
+
+    def drop(self, job: Job, *, end: bool) -> None:
+        """Nobody wants this job's results any more: what has not begun never does. `end`: what runs is ended, too."""
+        job.dropped = True
+        job.attempts.clear()
+        self.cancel(job, 0, job.added)
+        held = [packet for worker in self.workers.values() for packet in worker.inflight.values() if packet.job is job]
+        self._requeue([packet for packet in held if packet.state == ENCODING])
+        for packet in held:
+            if packet.state != ENCODING:
+                self.commands.append(("take_back", packet.worker))
+                self._timed += end and not job.limits.timeout
+        if end:
+            job.limits = NO_TIME
+        if not job.closed:
+            self.close_job(job)
+        self._fill()
 
     def withdraw(self, job: Job, item: int) -> int:
         """Remove an item from a packet that is still being encoded; return how many were removed: 1 or 0."""
@@ -266,20 +354,47 @@ class Scheduler:
             self._resolve(packet.job, packet.stop - packet.start)
             self._settle(worker)
 
-    def answered(self, worker_id: int, seq: int, count: int, seconds: float, final: bool) -> None:
+    def may_begin_again(self, job: Job, start: int, stop: int) -> bool:
+        """Whether these items, of one chunk, may begin once more, now that they have begun in vain."""
+        if self.stopped or job.dropped or not job.limits.retries:
+            return False
+        return all(job.attempts.get(item, 0) < job.limits.retries for item in range(start, stop))
+
+    def answered(
+        self,
+        worker_id: int,
+        seq: int,
+        count: int,
+        seconds: float,
+        final: bool,
+        again: Sequence[tuple[int, int]] = (),
+        now: float = 0.0,
+    ) -> None:
         """`count` more items of a packet are resolved, in `seconds` (0: not measured); `final`: that was the packet.
 
-        What a final answer leaves over was returned unbegun.
+        What a final answer leaves over was returned unbegun. `again` are spans of the items which are not resolved yet:
+        the first of each has failed and `may_begin_again`, the others have not begun.
         """
         if self.stopped:
             return
         worker = self.workers[worker_id]
         packet = worker.inflight[seq]
         job = packet.job
+        job.in_vain = 0
         worker.progress += 1
         packet.done += count
         if count and seconds > 0.0:
             job.seconds = blend(job.seconds, seconds * job.grain / count)
+        at = packet.done - count
+        for start, stop in again:
+            _forget(job, at, start)
+            count -= stop - start
+            self._delay(job, start, stop, start + 1, now)
+            at = stop
+        _forget(job, at, packet.done)
+        condemned = worker.condemned
+        if condemned is not None and condemned[0] is packet and (final or packet.done > condemned[1]):
+            worker.condemned, worker.window = None, self.window  # the item came to its end after all
         if final:
             self._drop(worker, packet, unbegun=packet.stop - packet.done)
             if packet.done < packet.stop:
@@ -292,6 +407,8 @@ class Scheduler:
             self._finish_if_done(job)
         if final:
             self._settle(worker)
+        elif again:
+            self._fill()
 
     def taken_back(self, worker_id: int, seq: int | None) -> None:
         """The oldest unread packet of the worker was taken from its pipe; None: it had read them all."""
@@ -364,6 +481,8 @@ class Scheduler:
         """The worker's process runs and its initializer has returned."""
         worker = self.workers[worker_id]
         self._failed_starts = 0
+        worker.started = True
+        self._unready -= 1
         if worker.state == STARTING:
             worker.state = READY
             self._starting -= 1
@@ -372,18 +491,27 @@ class Scheduler:
                 self._fill()
 
     def worker_gone(
-        self, worker_id: int, begun: int = 0, item: int | None = None, width: int = 1, cause: Cause = (0, None, "")
+        self,
+        worker_id: int,
+        begun: int = 0,
+        item: int | None = None,
+        width: int = 1,
+        cause: Cause = (0, None, ""),
+        now: float = 0.0,
     ) -> None:
         """The worker's process has ended, and all that it wrote was given to `answered`.
 
         Args:
             worker_id: The worker.
             begun: The seq of the last packet that it began (0: none), from its status page.
-            item: The item that it ran then; None if it ran none.
-            width: How many items from `item` on may have begun.
+            item: The item that it ran then, or had run last; None if it had not come to the first one.
+            width: How many items from `item` on may have begun; 0: it was unpickling them, to the packet's end.
             cause: How it ended; handed on with the commands that come of it.
+            now: The time.
         """
         worker = self.workers.pop(worker_id)
+        self._unready -= not worker.started
+        suspect, culprit, sentence = worker.condemned or (None, 0, DIED)
         if worker.state != RETIRING:
             self.alive -= 1
         if worker.state == STARTING:
@@ -394,14 +522,15 @@ class Scheduler:
         self.slack[len(worker.inflight)].pop(worker_id, None)
         for packet in worker.inflight.values():
             self._undivide(packet)
+            self._timed -= packet.job.limits.timeout > 0.0
         # Packets are written in any order, as several threads encode; but a worker begins one only after the final
         # answer to the one before. So what it begun last is all that it can have begun of what is not answered.
-        held = worker.inflight.pop(begun, None)
+        held = worker.inflight.pop(begun, None) if item is not None else None
         self._requeue(list(worker.inflight.values()), worker)
-        if held is not None:
-            self._lose(held, item, width, cause)
+        if held is not None and item is not None:
+            self._lose(held, item, width, cause, sentence if suspect is held and culprit == item else DIED, now)
         if self._failed_starts >= START_ATTEMPTS and self.alive == self._starting:
-            self._give_up_waiting(cause)
+            self._give_up_waiting(cause, DIED if worker.started else sentence)
         self._replace()
         self._fill()
         self._retire_if_idle()
@@ -415,19 +544,23 @@ class Scheduler:
         """Stop: return the spans of items that were not resolved. Workers are ended by the caller."""
         self.draining = self.stopped = True
         open_spans = [(self.jobs[job], start, stop) for job, start, stop, _ in self.ready]
+        open_spans += [(self.jobs[job], start, stop) for (job, start), (_, stop) in self.delayed.items()]
         for worker in self.workers.values():
             open_spans += [(p.job, p.done, p.stop) for p in worker.inflight.values() if p.done < p.stop]
             worker.inflight.clear()
-        self.divisible = 0
+        self.divisible = self._timed = 0
         self.ready.clear()
+        self.delayed.clear()
         for level in self.slack:
             level.clear()
         for command in self.commands:
             if command[0] == "start":  # nobody has taken it: there is no process whose end would be reported
                 self._starting -= 1
+                self._unready -= 1
                 self.alive -= 1
                 del self.workers[command[1]]
         self.commands = [command for command in self.commands if command[0] in ("lost", "unstartable", "finished")]
+        self._due.clear()
         for job, start, stop in open_spans:
             job.resolved += stop - start
         self.unresolved = 0
@@ -439,10 +572,12 @@ class Scheduler:
         self.draining = self.stopped = True
         self.commands.clear()
         self.ready.clear()
+        self.delayed.clear()
+        self._due.clear()
         self.jobs.clear()
         for level in self.slack:
             level.clear()
-        self.unresolved = self.divisible = self.alive = self._starting = 0
+        self.unresolved = self.divisible = self._timed = self.alive = self._starting = self._unready = 0
 
     # -- decisions ----------------------------------------------------------------------------------------------------
 
@@ -495,6 +630,8 @@ class Scheduler:
         worker.inflight[seq] = packet
         if packet.divisible:
             self.divisible += 1
+        if job.limits.timeout:
+            self._timed += 1
         if not held:
             worker.progress += 1  # a tick that comes now says nothing about it
         del self.slack[held][worker.id]
@@ -536,6 +673,8 @@ class Scheduler:
         del worker.inflight[packet.seq]
         if packet.divisible:
             self._undivide(packet)
+        if packet.job.limits.timeout:
+            self._timed -= 1
         exhausted = not worker.allowance
         if unbegun and worker.allowance >= 0:
             worker.allowance += -(-unbegun // packet.job.grain)
@@ -552,21 +691,54 @@ class Scheduler:
             self._wait_again(packet.job, packet.start, packet.stop, most)
 
     def _wait_again(self, job: Job, start: int, stop: int, most: int) -> None:
-        if start < stop:  # else it was withdrawn as a whole before
-            self.ready.appendleft([job.id, start, stop, most])
+        if job.dropped:
+            self._resolve(job, stop - start)
+        elif start < stop:  # else it was withdrawn as a whole before
+            self.ready.appendleft([job.id, start, stop, 1 if start in job.attempts else most])
             job.waiting += stop - start
 
-    def _lose(self, packet: Packet, item: int | None, width: int, cause: Cause) -> None:
-        """The worker died in this packet. What it may have begun is lost, the chunks behind that never started."""
+    def _lose(self, packet: Packet, item: int, width: int, cause: Cause, why: str, now: float) -> None:
+        """The worker died in this packet. What it may have begun is lost, or begins again; the chunks behind that never
+        started.
+        """
         grain, start, stop = packet.job.grain, packet.done, packet.stop
-        if item is not None:  # it may be done, and its result salvaged: then nothing is lost
+        if not width and self._tell_apart(packet, why):
+            return
+        if width:  # it may be done, and its result salvaged: then nothing is lost
             begun = -(-(item + width - packet.start) // grain) * grain  # items, in whole chunks
             stop = max(start, min(stop, packet.start + begun))
         if stop < packet.stop:
             self._wait_again(packet.job, stop, packet.stop, 0)
+        job = packet.job
+        if why in job.limits.outlives:
+            while start < stop:
+                end = min(stop, start + grain - (start - packet.start) % grain)
+                if not self.may_begin_again(job, start, end):
+                    break
+                self._delay(job, start, end, end, now)
+                start = end
         if start < stop:
-            self.commands.append(("lost", packet.job.id, start, stop, cause))
-            self._resolve(packet.job, stop - start)
+            _forget(job, start, stop)
+            self.commands.append(("lost", job.id, start, stop, cause, why))
+            self._resolve(job, stop - start)
+
+    def _tell_apart(self, packet: Packet, why: str) -> bool:
+        """The worker was unpickling these items, together; none has begun. Send them again in smaller packets.
+
+        If that is what killed it: in halves, as long as some of the job's items get through; else one worker after the
+        other would die of a million of them.
+        """
+        job, start, stop = packet.job, packet.done, packet.stop
+        chunks = -(-(stop - start) // job.grain)
+        if chunks <= 1 or (why == DIED and job.in_vain >= IN_VAIN_MOST):
+            return False
+        job.in_vain += why == DIED
+        half = (chunks + 1) // 2
+        middle = start + half * job.grain
+        most = half if why == DIED else 1
+        self._wait_again(job, middle, stop, most)
+        self._wait_again(job, start, middle, most)
+        return True
 
     def _resolve(self, job: Job, count: int) -> None:
         job.resolved += count
@@ -578,6 +750,85 @@ class Scheduler:
             self.commands.append(("finished", job.id))
             self._retire_if_idle()
 
+    # -- limits and further attempts ----------------------------------------------------------------------------------
+
+    def _delay(self, job: Job, start: int, stop: int, begun: int, now: float) -> None:
+        """These are to begin again; those before `begun` have begun in vain. The caller fills."""
+        for item in range(start, begun):
+            job.attempts[item] = job.attempts.get(item, 0) + 1
+        if job.limits.backoff:
+            due = now + job.limits.backoff * 2.0 ** min(job.attempts[start] - 1, MOST_DOUBLINGS)
+            self.delayed[job.id, start] = due, stop
+            heappush(self._due, (due, job.id, start))
+        else:
+            self._wait_again(job, start, stop, 0)
+
+    def release(self, now: float) -> float | None:
+        """Let begin again what has waited for its time; return in how many seconds the next may, None: none waits."""
+        released = False
+        while self._due:
+            due, job_id, start = self._due[0]
+            there = self.delayed.get((job_id, start), (-1.0, 0))[0] == due  # else it was cancelled
+            if there and due > now:
+                break
+            heappop(self._due)
+            if there:
+                stop = self.delayed.pop((job_id, start))[1]
+                self._wait_again(self.jobs[job_id], start, stop, 0)
+                released = True
+        if released:
+            if self._failed_starts >= START_ATTEMPTS and not self._starting:
+                self._failed_starts = 0  # as with new items
+            self._fill()
+        return self._due[0][0] - now if self._due else None
+
+    @property
+    def timed(self) -> bool:
+        """Whether something may take too long: see `overdue`."""
+        return self._timed > 0 or (self.start_timeout > 0.0 and self._unready > 0)
+
+    def overdue(self, now: float, running: dict[int, tuple[int, int, float]]) -> float | None:
+        """Condemn workers that take too long; return for how many seconds none can, None: for ever.
+
+        Args:
+            now: The time.
+            running: For workers that run an item: the packet's seq, the item, and since when. For those that were
+                started and are not ready yet: 0, 0, and since when.
+        """
+        look: float | None = None
+        for worker in list(self.workers.values()):
+            if not worker.started:
+                if self.start_timeout:
+                    since = running.get(worker.id, (0, 0, now))[2]
+                    left = since + self.start_timeout - now
+                    if left <= 0.0:
+                        worker.condemned = (None, 0, OVERDUE)
+                        self.commands.append(("expel", worker.id, 0, 0, since))
+                        left = self.start_timeout
+                    look = left if look is None else min(look, left)
+                continue
+            limits = [packet.job.limits.timeout for packet in worker.inflight.values() if packet.job.limits.timeout]
+            if not limits:
+                continue
+            left = min(limits)  # what it has not begun now can't be overdue sooner
+            if worker.id in running:
+                seq, item, since = running[worker.id]
+                packet = worker.inflight.get(seq)
+                if packet is not None and packet.job.limits.timeout:
+                    left = since + packet.job.limits.timeout - now
+                    if left <= 0.0:
+                        self.condemn(worker, packet, item, since, OVERDUE)
+                        left = packet.job.limits.timeout
+            look = left if look is None else min(look, left)
+        return look
+
+    def condemn(self, worker: Worker, packet: Packet, item: int, since: float, why: str) -> None:
+        """End this worker, as long as it runs this item, since then: nothing more is sent to it."""
+        worker.condemned, worker.window = (packet, item, why), 1
+        self.commands.append(("expel", worker.id, packet.seq, item, since))
+        self._requeue([held for held in worker.inflight.values() if held.state == ENCODING])
+        self._fill()
+
     # -- the number of workers ----------------------------------------------------------------------------------------
 
     def _start(self, count: int) -> None:
@@ -586,6 +837,7 @@ class Scheduler:
             self.workers[self._next_worker] = Worker(self._next_worker, self._allowance, self.window)
             self.alive += 1
             self._starting += 1
+            self._unready += 1
             self.commands.append(("start", self._next_worker))
 
     def _replace(self) -> None:
@@ -597,11 +849,11 @@ class Scheduler:
             wanted = min(wanted, self.alive - self._starting + len(self.ready)) if self.ready else 0
         self._start(max(0, wanted - self.alive))
 
-    def _give_up_waiting(self, cause: Cause) -> None:
+    def _give_up_waiting(self, cause: Cause, why: str) -> None:
         """Workers can't be started: what waits fails, and no more are started until new items come."""
         spans, self.ready = self.ready, deque()
         for job_id, start, stop, _ in spans:
-            self.commands.append(("unstartable", job_id, start, stop, self._failed_starts, cause))
+            self.commands.append(("unstartable", job_id, start, stop, self._failed_starts, cause, why))
             job = self.jobs[job_id]
             job.waiting -= stop - start
             self._resolve(job, stop - start)
@@ -625,7 +877,7 @@ class Scheduler:
     # -- what the tests assert after every event ----------------------------------------------------------------------
 
     def check(self) -> None:
-        """Assert S1 to S6."""
+        """Assert S1 to S7."""
         self._check_s1(self.ready)
         for level, workers in enumerate(self.slack):
             for worker in workers.values():
@@ -642,14 +894,29 @@ class Scheduler:
             assert alive  # S4
         packets = [packet for worker in self.workers.values() for packet in worker.inflight.values()]
         assert self.divisible == sum(packet.divisible for packet in packets)  # S6
+        assert self._unready == sum(not worker.started for worker in self.workers.values())  # S6
+        assert self._timed == sum(packet.job.limits.timeout > 0.0 for packet in packets)  # S6
 
     def _check_s1(self, ready: Iterable[list[int]]) -> None:
         for job in self.jobs.values():
             spans = [(start, stop) for j, start, stop, _ in ready if j == job.id]
             assert sum(stop - start for start, stop in spans) == job.waiting
+            spans += [(start, stop) for (j, start), (_, stop) in self.delayed.items() if j == job.id]
+            assert all(1 <= failed <= job.limits.retries for failed in job.attempts.values()), job.attempts  # S7
             for worker in self.workers.values():
-                spans += [(p.done, p.stop) for p in worker.inflight.values() if p.job is job and p.done < p.stop]
+                held = [p for p in worker.inflight.values() if p.job is job and p.done < p.stop]
+                spans += [(p.done, p.stop) for p in held]
+                assert all(p.attempt == 1 or p.stop - p.start <= job.grain for p in held), held  # S7
             spans.sort()
             assert all(a[1] <= b[0] for a, b in pairwise(spans)), spans
             open_items = sum(stop - start for start, stop in spans)
             assert open_items + job.resolved == job.added, (job.id, spans, job.resolved, job.added)
+
+
+def _forget(job: Job, start: int, stop: int) -> None:
+    """Items `start` to `stop` will not begin again."""
+    attempts = job.attempts
+    if attempts:
+        those = range(start, stop) if stop - start < len(attempts) else [i for i in attempts if start <= i < stop]
+        for item in those:
+            attempts.pop(item, None)

@@ -10,6 +10,7 @@ import traceback
 
 from procflow.errors import PicklingError
 from procflow.start import private
+from procflow.start.culprit import path_to_culprit
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -33,9 +34,13 @@ def explain(
 ) -> PicklingError:
     """Return the error for the user. The arguments are those of `dumps_for_child`, and how it pickles."""
     name, kind = _first_refused(parts, dumps)
+    culprit = path_to_culprit(parts[name], name, dumps) if name else ""
     what = f"{name} of {whose}, of type {kind}," if name else whose
+    where = f" (It is {culprit}.)" if culprit != name else ""
     error = LockRefused if private.lock_made_for_fork(refused) is not None else PicklingError
-    return error(f"{what} can't be given to a child of the start method {method!r}: {_why(refused, kind, method)}")
+    return error(
+        f"{what} can't be given to a child of the start method {method!r}: {_why(refused, kind, method)}{where}"
+    )
 
 
 def _first_refused(parts: Mapping[str, object], dumps: Callable[[object], object]) -> tuple[str, str]:

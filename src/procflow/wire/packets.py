@@ -23,6 +23,7 @@ From a worker comes a stream of frames, `FRAME header (nbytes, kind) | body`:
     FAILURE   a pickled tuple, see `pack_failure`: `items` are done with; one failed, its chunk's others do not run
     SPLIT     no item: the packet's items did not unpickle together and none has begun; send them one by one
 
+To FAILURE may be added: AGAIN, the items may begin once more, if the pool says so.
 To VALUES, VALUE and FAILURE may be added: PLACES, the bytes are the places of a parcel with the pickle; or PIECES, they
 are a pickle with buffers, see pieces.py, for which no block was free.
 """
@@ -32,6 +33,7 @@ from __future__ import annotations
 from struct import Struct
 
 __all__ = [
+    "AGAIN",
     "ANSWER",
     "ANSWER_HEADER",
     "BOOTED",
@@ -52,6 +54,7 @@ __all__ = [
     "SPLIT",
     "STAR",
     "TASK",
+    "TIMED",
     "VALUE",
     "VALUES",
 ]
@@ -59,17 +62,19 @@ __all__ = [
 PACKET_MAX = 4096  # bytes: what a packet pipe keeps together, and PIPE_BUF on Linux; pipe(7)
 
 # seq, job, oldest job still alive, index of the first item, items, items in a chunk (0: one), kind, flags, function's
-# nbytes
-TASK = Struct("<QIIQIIBBI")
+# nbytes, attempt
+TASK = Struct("<QIIQIIBBII")
 CALL_HEADER = Struct("<QI")  # bytes in the stream, buffers beside it
 
 CALLS, MAP, STAR = 0, 1, 2  # kind: separate calls; fn(item); fn(*item)
 IN_BLOCKS = 1  # flag: function and payload are in blocks
 ISOLATE = 2  # flag: a result that does not unpickle must not spoil its neighbours
+TIMED = 4  # flag: the pool wants to know since when an item runs
 
 FRAME = Struct("<QB")  # nbytes of the body, kind
 READY, INIT_FAILED, ANSWER, BOOTED = FRAME_KINDS = 1, 2, 3, 4
 ANSWER_HEADER = Struct("<QQdB")  # seq, index of the first item, seconds, final
 SEGMENT = Struct("<BIQ")  # kind, items, nbytes
 VALUES, VALUE, FAILURE, SPLIT = 0, 1, 2, 3
+AGAIN = 0x20
 PLACES, PIECES = 0x40, 0x80

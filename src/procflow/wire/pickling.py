@@ -20,7 +20,7 @@ from procflow.wire.pieces import OUT_OF_BAND, Loose, Pieces
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
     from typing import Any
 
     from procflow.errors import PicklingError
@@ -160,14 +160,18 @@ def _pack_by_value(obj: object) -> bytes | Pieces:
     return out.packed()
 
 
-def not_picklable(what: str, refusal: BaseException) -> PicklingError:
-    """Return the error for a call or an item that `dumps` refused."""
+def not_picklable(what: str, refusal: BaseException, parts: Mapping[str, object]) -> PicklingError:
+    """Return the error for a call or an item that `dumps` refused; `parts` are what it consists of, by their names."""
     from procflow.errors import PicklingError
-    from procflow.wire.shown import told
+    from procflow.shown import told
+    from procflow.start.culprit import first_culprit
 
+    culprit = first_culprit(parts, dumps)
+    where = f" (It is {culprit}.)" if culprit not in ("", *parts) else ""
     error = PicklingError(
-        f"{what} can't be pickled, so it can't be sent to a worker: {told(refusal)}. Does it hold a lock, a file or a "
-        "connection? Make that in the task or in the initializer; locks and queues of processes go through `initargs`."
+        f"{what} can't be pickled, so it can't be sent to a worker: {told(refusal)}.{where} Does it hold a lock, a "
+        "file or a connection? Make that in the task or in the initializer; locks and queues of processes go through "
+        "`initargs`."
     )
     error.__cause__ = refusal
     return error

@@ -15,7 +15,9 @@ from __future__ import annotations
 import os
 import sys
 
+from procflow.shown import told
 from procflow.wire.packets import (
+    AGAIN,
     ANSWER,
     ANSWER_HEADER,
     FAILURE,
@@ -29,7 +31,7 @@ from procflow.wire.packets import (
 )
 from procflow.wire.pickling import dumps, pack
 from procflow.wire.pieces import OUT_OF_BAND, Pieces
-from procflow.wire.shown import told
+from procflow.worker.attempts import Again
 from procflow.worker.failure import pack_failure
 from procflow.worker.status import BEGUN, FIRST, LOG_SIZE, LOGGED, NOTHING, RUNS
 
@@ -135,7 +137,10 @@ class Answer:
         if self._copied:
             self._end_copy()
         self._settle_values()
-        self._add(FAILURE, items, pack_failure(error, skip=__package__))
+        kind = FAILURE
+        if isinstance(error, Again):
+            error, kind = error.error, FAILURE | AGAIN
+        self._add(kind, items, pack_failure(error, skip=__package__))
 
     def split(self) -> None:
         """Nothing began: the items have to come one by one."""
@@ -257,9 +262,12 @@ def _flush_output() -> None:
 
 def _not_picklable(value: object, refusal: BaseException) -> BaseException:
     from procflow.errors import PicklingError
+    from procflow.start.culprit import path_to_culprit
 
+    culprit = path_to_culprit(value, "result", dumps)
+    where = f" (It is {culprit}.)" if culprit != "result" else ""
     error = PicklingError(
-        f"the task's result, a {type(value).__name__}, can't be pickled: {told(refusal)}. "
+        f"the task's result, a {type(value).__name__}, can't be pickled: {told(refusal)}.{where} "
         "Return plain data, or give its class a __reduce__."
     )
     error.__cause__ = refusal

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from procflow.shown import shown, told
 from procflow.start import main_module
 from procflow.wire.pickling import dumps, loads
-from procflow.wire.shown import shown, told
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import faulthandler
 import os
 import select
 import signal
@@ -12,11 +13,13 @@ from procflow.wire.channel import packet_reader, stream_reader
 from procflow.wire.packets import BOOTED, INIT_FAILED, READY
 from procflow.worker.answer import write_frame
 from procflow.worker.run import Runner
-from procflow.worker.status import open_page
+from procflow.worker.status import MEMORY, PAGE_SIZE, STACK_SIGNAL, open_page
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+
+    from procflow.worker.memory import Meter
 
     Initializer = tuple[Callable[..., object] | None, Sequence[object]]  # and its arguments
 
@@ -57,6 +60,7 @@ def prepare() -> None:
 def serve(fds: Sequence[int], load: Callable[[], Initializer], *, stream: bool, eager: bool) -> int:
     """Load the initializer and call it, then run packets; return the exit code."""
     tasks, results, status, big_tasks, big_results = fds
+    _tell_stack_into(status)
     failed = "Its initializer or initargs can't be rebuilt in a worker"
     try:
         initializer, initargs = load()
@@ -70,20 +74,32 @@ def serve(fds: Sequence[int], load: Callable[[], Initializer], *, stream: bool, 
         text = f"{failed}:\n" + "".join(traceback.format_exception(type(error), error, error.__traceback__))
         write_frame(results, INIT_FAILED, text.encode("utf-8", "backslashreplace"))
         return 1
-    runner = Runner(results, *open_page(status), big_tasks, big_results, portable=stream)
+    page, log = open_page(status)
+    runner = Runner(results, page, log, big_tasks, big_results, portable=stream)
     read_packet = stream_reader(tasks) if stream else packet_reader(tasks)
     spin = _spinner(tasks)
+    meter = _meter(page[MEMORY], portable=stream)
     try:
         write_frame(results, READY)
         while packet := read_packet():
             runner.run(packet)
             if runner.exit_code is not None:
                 return runner.exit_code
+            if meter is not None and meter.is_exceeded():
+                return 0  # what it has not read runs elsewhere
             if eager and runner.was_quick:
                 spin()
     except OSError:  # the pool is gone, or has given this worker up; or a task has closed the pipes
         return 1
     return 0
+
+
+def _meter(limit: int, *, portable: bool) -> Meter | None:
+    if not limit:
+        return None
+    from procflow.worker.memory import Meter
+
+    return Meter(limit, portable=portable)
 
 
 def _spinner(tasks: int) -> Callable[[], None]:
@@ -101,6 +117,13 @@ def _spinner(tasks: int) -> Callable[[], None]:
             sched_yield()  # whoever else wants this core gets it
 
     return spin
+
+
+def _tell_stack_into(status: int) -> None:
+    """From now on have the stacks written behind the status page when the pool asks: also from within a C function."""
+    if STACK_SIGNAL is not None:
+        os.lseek(status, PAGE_SIZE, os.SEEK_SET)
+        faulthandler.register(STACK_SIGNAL, file=status, all_threads=True)
 
 
 def _leave_to_the_parent(_signum: int, _frame: object) -> None:

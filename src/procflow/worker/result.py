@@ -61,15 +61,19 @@ def keep_value(file: File, value: object) -> None:
     if value is None:
         os.pwrite(file[0], _NONE, 0)
         return
-    try:
-        from procflow.wire.pickling import pack
+    from procflow.wire.pickling import pack
 
+    try:
         packed = pack(value)
         _write(file[0], _VALUE, Pieces([packed]) if isinstance(packed, bytes) else packed)
     except Exception as refusal:  # noqa: BLE001 - the value's own reduction: anything may be raised
-        from procflow.wire.shown import told
+        from procflow.shown import told
+        from procflow.start.culprit import path_to_culprit
 
-        _write(file[0], _REFUSED, Pieces([f"{type(value).__qualname__}: {told(refusal)}".encode(errors="replace")]))
+        culprit = path_to_culprit(value, "result", pack)
+        where = f" (it is {culprit})" if culprit != "result" else ""
+        why = f"{type(value).__qualname__}: {told(refusal)}{where}"
+        _write(file[0], _REFUSED, Pieces([why.encode(errors="replace")]))
 
 
 def keep_failure(file: File, error: BaseException) -> None:

@@ -2,6 +2,7 @@
 
 R1  Everything that a packet's items do ends in its answer: a value, or a failure. Only the process's death does not.
 R2  Before an item begins, the status page names it; only then the worker looks whether it may still begin it.
+    Before the items of a packet are unpickled, all at once, the page says that it is at that.
 R3  What a finished item gave is in the status page's log before the next item begins, so a later death does not lose
     it. (Not for the quick items of a map, of which one report covers several: that map fails as a whole anyway.)
 """
@@ -10,7 +11,7 @@ from __future__ import annotations
 
 import os
 from itertools import islice
-from time import perf_counter
+from time import monotonic_ns, perf_counter
 
 from procflow.wire.blocks import RESULTS_MOST, Writer, can_map
 from procflow.wire.packets import (
@@ -20,15 +21,19 @@ from procflow.wire.packets import (
     ISOLATE,
     STAR,
     TASK,
+    TIMED,
 )
 from procflow.wire.parcels import VIEWS_MOST, Reader
 from procflow.wire.pickling import loads
 from procflow.worker.answer import Answer
-from procflow.worker.status import NOTHING, REVOKED, RUNS, STOP, STOP_SEQ, WIDEST, WIDTH_BITS
+from procflow.worker.attempts import Again, ExitAgain, Retried
+from procflow.worker.status import REVOKED, RUNS, SINCE, STOP, STOP_SEQ, WIDEST, WIDTH_BITS
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
+
+    Header = tuple[int, int, int, int, int, int, int, int, int, int]  # TASK of wire/packets.py
 
 __all__ = ["Runner"]
 
@@ -40,7 +45,14 @@ class Runner:
     """Runs packets one after the other. It keeps the functions of the jobs that are alive."""
 
     def __init__(
-        self, out: int, page: memoryview[int], log: memoryview[int], tasks: int, results: int, *, portable: bool = False
+        self,
+        out: int,
+        page: memoryview[int],
+        log: memoryview[int],
+        tasks: int,
+        results: int,
+        *,
+        portable: bool = False,
     ) -> None:
         """`tasks` and `results` are the files for what is big."""
         mapped = can_map() and not portable
@@ -56,10 +68,10 @@ class Runner:
         """Run the packet, and answer it."""
         began = perf_counter()
         header = TASK.unpack_from(packet)
-        seq, _, oldest, start, count, grain, _, flags, _ = header
+        seq, _, oldest, start, count, grain, kind, flags, _, _ = header
         answer = self._answer
         # How many items one report covers: a chunk, or as many as keep the reports' cost below a hundredth.
-        unit = grain or max(1, count // REPORTS)
+        unit = grain or (1 if flags & TIMED else max(1, count // REPORTS))
         answer.begin(
             seq, start, began, isolate=bool(flags & ISOLATE), logs=bool(flags & ISOLATE) or unit == 1 or grain > 0
         )
@@ -68,11 +80,14 @@ class Runner:
                 self._reader.parcel(memoryview(packet)[TASK.size :])  # and drop it: that releases the blocks
             answer.finish(began)
             return
+        if flags & TIMED:
+            self._page[SINCE] = monotonic_ns()
+        # Items are unpickled together: none of them runs yet. Calls are unpickled one by one.
+        self._page[RUNS] = start << WIDTH_BITS | (kind == CALLS)
         if oldest != self._oldest:
             self._forget(oldest)
         # In a frame of its own: what the packet brought is released before the pool learns that the worker is free.
         self._run_packet(answer, packet, header, unit)
-        self._page[RUNS] = NOTHING
         now = perf_counter()
         answer.finish(now)
         self.was_quick = now - began < QUICK
@@ -81,10 +96,10 @@ class Runner:
         self,
         answer: Answer,
         packet: bytes,
-        header: tuple[int, int, int, int, int, int, int, int, int],
+        header: Header,
         unit: int,
     ) -> None:
-        seq, job, _, start, count, grain, kind, flags, function_nbytes = header
+        _, job, _, _, count, grain, kind, flags, function_nbytes, attempt = header
         body: bytes | memoryview = packet
         offset = TASK.size
         buffers: Iterable[memoryview] = ()
@@ -102,11 +117,13 @@ class Runner:
                 answer.failure(error, min(chunk, count - done))
             return
         if function is None:
-            self._run_calls(answer, body, buffers, payload, seq, start, count)
+            self._run_calls(answer, body, buffers, payload, header)
             return
+        if isinstance(function, Retried):
+            function.attempt = attempt
         if kind == STAR:
             function = _Starred(function)
-        del header, packet
+        del packet
         try:
             items = iter(loads(memoryview(body)[payload:], buffers=buffers))
         except BaseException as error:  # noqa: BLE001 - user code: reductions, module level of imports
@@ -116,7 +133,7 @@ class Runner:
                 answer.failure(error, count)
             return
         del body, buffers
-        self._run_items(answer, function, items, seq, start, count, unit, whole=grain > 0)
+        self._run_items(answer, function, items, unit, header)
 
     def _forget(self, oldest: int) -> None:
         """Jobs before `oldest` have ended."""
@@ -130,14 +147,16 @@ class Runner:
         body: bytes | memoryview,
         buffers: Iterable[memoryview],
         offset: int,
-        seq: int,
-        start: int,
-        count: int,
+        header: Header,
     ) -> None:
+        seq, _, _, start, count, _, _, flags, _, attempt = header
+        timed = flags & TIMED
         page, view = self._page, memoryview(body)
         beside = iter(buffers)
         last = start + count - 1
         for index in range(start, start + count):
+            if timed:
+                page[SINCE] = monotonic_ns()
             page[RUNS] = index << WIDTH_BITS | 1
             if page[STOP_SEQ] == seq and page[STOP] <= index:
                 return
@@ -145,6 +164,8 @@ class Runner:
             offset += CALL_HEADER.size
             try:
                 function, args, kwargs = loads(view[offset : offset + nbytes], buffers=list(islice(beside, own)))
+                if isinstance(function, Retried):
+                    function.attempt = attempt
                 answer.value(function(*args, **kwargs))
             except BaseException as error:  # noqa: BLE001 - whatever a task raises is its result
                 if self._exits(answer, error, 0, 1):
@@ -154,22 +175,31 @@ class Runner:
             if index < last and answer.is_late(perf_counter()):
                 return
 
+    def _stamped(self, items: Iterator[object]) -> Iterator[object]:
+        """Yield the items, and say since when each of them runs."""
+        page = self._page
+        for item in items:
+            page[SINCE] = monotonic_ns()
+            yield item
+
     def _run_items(
         self,
         answer: Answer,
         function: Callable[..., object],
         items: Iterator[object],
-        seq: int,
-        start: int,
-        count: int,
         unit: int,
-        *,
-        whole: bool,
+        header: Header,
     ) -> None:
-        """Run the items, `unit` at a time; `whole`: a unit is a chunk, of which nothing runs after a failure."""
+        """Run the items, `unit` at a time."""
+        seq, _, _, start, count, grain, _, flags, _, _ = header
+        whole, timed = grain > 0, flags & TIMED  # a unit is a chunk, of which nothing runs after a failure
         page, position = self._page, 0
+        if timed:
+            items = self._stamped(items)
         while position < count:
             unit = min(unit, count - position)
+            if timed:
+                page[SINCE] = monotonic_ns()
             page[RUNS] = (start + position) << WIDTH_BITS | min(unit, WIDEST)
             if page[STOP_SEQ] == seq:
                 left = page[STOP] - start - position
@@ -218,7 +248,8 @@ class Runner:
         from procflow.errors import WorkerDied
 
         self.exit_code = error.code if isinstance(error.code, int) else 0 if error.code is None else 1
-        answer.failure(WorkerDied(task, os.getpid(), self.exit_code, True), items)
+        died = WorkerDied(task, os.getpid(), self.exit_code, True)
+        answer.failure(Again(died) if isinstance(error, ExitAgain) else died, items)
         return True
 
 

@@ -1,13 +1,17 @@
 """The status page: shared memory in which a worker says what it is doing and keeps what it has not sent yet.
 
     word 0   seq of the packet that it began last
-    word 1   the items that it runs: index of the first << WIDTH_BITS | how many; NOTHING between packets
+    word 1   the items that it runs, or ran last: index of the first << WIDTH_BITS | how many; 0 of them while all that
+             the packet has are unpickled; NOTHING when the packet has only just begun
     word 2   bytes of the log that are valid
     word 3   index of the log's first item
     word 4   written by the pool: item before which the worker is to stop, in the packet that
     word 5   names, by its seq; also written by the pool
     word 6   seq of a packet of which the worker is to begin nothing; also written by the pool
+    word 7   since when it runs an item whose time is limited: time.monotonic(), which all processes share, in ns
+    word 8   written by the pool before the worker starts: bytes of memory that it may keep between packets; 0: no limit
     LOG_START...   the log: segments, as in an answer, of items that are done but not written to the pipe
+    PAGE_SIZE...   not mapped: the worker's Python stacks, as text, written when the pool sends STACK_SIGNAL
 
 The pool reads it once the worker is dead. So a death is blamed on what the worker ran, results that it had are not lost
 with it, and what it had not begun runs elsewhere. Each write leaves the page valid:
@@ -32,6 +36,8 @@ either the worker sees the word, or the pool sees that the item has begun.
 from __future__ import annotations
 
 import mmap
+import os
+import signal
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -44,10 +50,14 @@ __all__ = [
     "LOGGED",
     "LOG_SIZE",
     "LOG_START",
+    "MEMORY",
     "NOTHING",
+    "OWN_FRAME",
     "PAGE_SIZE",
     "REVOKED",
     "RUNS",
+    "SINCE",
+    "STACK_SIGNAL",
     "STOP",
     "STOP_SEQ",
     "WIDEST",
@@ -62,13 +72,17 @@ FIRST: Final = 3
 STOP: Final = 4
 STOP_SEQ: Final = 5
 REVOKED: Final = 6
+SINCE: Final = 7
+MEMORY: Final = 8
 WIDTH_BITS: Final = 24
 WIDEST: Final = (1 << WIDTH_BITS) - 1  # stands for itself and for all that is more: to the end of the packet
 CUT_PAUSE = 1e-3  # seconds
-LOG_START = 64
+LOG_START = 128
 PAGE_SIZE = 65536
 LOG_SIZE = PAGE_SIZE - LOG_START
 NOTHING = 2**64 - 1
+STACK_SIGNAL: int | None = getattr(signal, "SIGRTMAX", None)  # where there are none, nobody's stack is told
+OWN_FRAME = f'  File "{os.path.dirname(__file__)}{os.sep}'  # begins the line of a frame that has called the task
 
 
 def open_page(fd: int) -> tuple[memoryview[int], memoryview[int]]:
