@@ -182,3 +182,8 @@ def print_much(megabytes: int) -> int:
         for _ in range(megabytes):
             stream.write("x" * 999_999 + "\n")
     return megabytes
+
+
+def limit_files(nbytes: int) -> None:
+    """An initializer: files that this process writes may not be larger."""
+    resource.setrlimit(resource.RLIMIT_FSIZE, (nbytes, resource.getrlimit(resource.RLIMIT_FSIZE)[1]))

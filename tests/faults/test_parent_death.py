@@ -1,4 +1,4 @@
-"""A parent that is killed takes all its workers with it, whatever they are doing. Judged from outside, by pidfds."""
+"""A parent that is killed takes its workers and daemonic processes along, whatever they do. Judged by pidfds."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tests.support import DEADLOCK, wait_until
 LIMITS = {"forkserver": 0.1, "spawn": 2.0, "fork": 2.0}  # seconds; a machine under load gets a second more
 NOISE = 1.0
 
-PARENT = """
+POOL = """
 import sys
 import procflow, faults_tasks
 
@@ -28,6 +28,21 @@ if __name__ == "__main__":
     while len(workers) < 2:
         workers.update(pool.map(faults_tasks.who, range(20), 1))
     held = [] if sys.argv[2] == "idle" else [pool.submit(getattr(faults_tasks, sys.argv[2])) for _ in range(2)]
+    print("started", flush=True)
+    while sys.argv[2] == "writing":
+        pool.map(faults_tasks.give_much, range(10), 1)
+    sys.stdin.read()
+"""
+
+PROCESSES = """
+import sys
+import procflow, faults_tasks
+
+if __name__ == "__main__":
+    ctx = procflow.get_context(sys.argv[1])
+    held = [ctx.Process(target=getattr(faults_tasks, sys.argv[2]), daemon=True) for _ in range(2)]
+    for process in held:
+        process.start()
     print("started", flush=True)
     sys.stdin.read()
 """
@@ -50,6 +65,12 @@ def computing():
 def in_a_c_call():
     begun()
     return sum(range(10**15))  # never comes back to the interpreter, and holds the GIL
+
+def writing():
+    begun()
+
+def give_much(_):
+    return bytes(50_000_000), [bytes(1000) for _ in range(10_000)]
 """
 
 
@@ -69,9 +90,23 @@ def below(pid: int) -> set[int]:
 
 
 @pytest.mark.skipif(not hasattr(os, "pidfd_open"), reason="judged by pidfds")
-@pytest.mark.parametrize("doing", ["idle", "computing", "in_a_c_call"])
-def test_a_killed_parent_leaves_no_descendant(method: str, doing: str, tmp_path: Path) -> None:
-    (tmp_path / "parent.py").write_text(PARENT)
+@pytest.mark.parametrize(
+    ("text", "doing", "signum"),
+    [
+        (POOL, "idle", signal.SIGKILL),
+        (POOL, "computing", signal.SIGKILL),
+        (POOL, "computing", signal.SIGTERM),
+        (POOL, "in_a_c_call", signal.SIGKILL),
+        (POOL, "writing", signal.SIGKILL),
+        (PROCESSES, "computing", signal.SIGKILL),
+        (PROCESSES, "in_a_c_call", signal.SIGKILL),
+    ],
+    ids=["idle", "computing", "computing-sigterm", "c-call", "writing", "daemons", "daemons-c-call"],
+)
+def test_a_killed_parent_leaves_no_descendant(
+    method: str, text: str, doing: str, signum: signal.Signals, tmp_path: Path
+) -> None:
+    (tmp_path / "parent.py").write_text(text)
     (tmp_path / "faults_tasks.py").write_text(TASKS)
     parent = subprocess.Popen(
         [sys.executable, str(tmp_path / "parent.py"), method, doing],
@@ -89,10 +124,10 @@ def test_a_killed_parent_leaves_no_descendant(method: str, doing: str, tmp_path:
         while doing != "idle" and words.count(b"begun") < 2:
             words += os.read(parent.stderr.fileno(), 100)
             assert words.startswith(b"begun"), words
-        wait_until(lambda: len(below(parent.pid)) >= 3, "two workers and the resource tracker")
+        wait_until(lambda: len(below(parent.pid)) >= 2, "two processes")
         ends = {os.pidfd_open(pid): pid for pid in below(parent.pid)}
         begin = time.monotonic()
-        parent.kill()
+        parent.send_signal(signum)
         seconds = _until_all_ended(ends, begin)
         assert seconds < LIMITS[method] + NOISE
     finally:
