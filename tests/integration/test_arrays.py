@@ -69,27 +69,23 @@ def arrays() -> dict[str, Any]:
     }
 
 
-@pytest.mark.parametrize("name", arrays())
-def test_an_array_comes_back_as_it_was(pool: Pool, name: str) -> None:
-    sent = arrays()[name]
-    came = pool.apply(targets.echo, (sent,))
-    assert came.dtype == sent.dtype
-    assert came.shape == sent.shape
-    assert came.flags.f_contiguous == sent.flags.f_contiguous or name in ("not contiguous", "backwards")
-    assert came.flags.writeable == sent.flags.writeable
-    np.testing.assert_array_equal(came, sent)
+def test_an_array_comes_back_as_it_was(pool: Pool) -> None:
+    for name, sent in arrays().items():
+        came = pool.apply(targets.echo, (sent,))
+        assert came.dtype == sent.dtype, name
+        assert came.shape == sent.shape, name
+        assert came.flags.f_contiguous == sent.flags.f_contiguous or name in ("not contiguous", "backwards"), name
+        assert came.flags.writeable == sent.flags.writeable, name
+        np.testing.assert_array_equal(came, sent, name)
 
 
-@pytest.mark.parametrize(
-    "value",
-    [b"b" * SIZE, bytearray(b"a" * SIZE), "t" * SIZE, "\N{SNOWMAN}" * SIZE, [b"x" * SIZE] * 3, {1: b"y" * 10 * SIZE}],
-    ids=["bytes", "bytearray", "str", "wide str", "list", "dict"],
-)
-def test_large_values_come_back_as_they_were(pool: Pool, value: Any) -> None:
-    for _ in range(3):
-        came = pool.apply(targets.echo, (value,))
-        assert came == value
-        assert type(came) is type(value)
+def test_large_values_come_back_as_they_were(pool: Pool) -> None:
+    values: list[Any] = [b"b" * SIZE, bytearray(b"a" * SIZE), "t" * SIZE, "\N{SNOWMAN}" * SIZE]
+    for value in [*values, [b"x" * SIZE] * 3, {1: b"y" * 10 * SIZE}]:
+        for _ in range(3):
+            came = pool.apply(targets.echo, (value,))
+            assert came == value
+            assert type(came) is type(value)
 
 
 def test_a_class_may_give_its_memory_away(pool: Pool) -> None:
