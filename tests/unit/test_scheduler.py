@@ -226,6 +226,18 @@ def test_an_idle_worker_has_an_unread_packet_taken_back_from_a_loaded_one() -> N
     assert [(p.worker, p.start) for p in driver.encode()] == [(2, unread.start)]
 
 
+def test_a_worker_whose_packets_were_all_taken_back_gets_what_waits() -> None:
+    driver = Driver(1)
+    dropped = driver.job(2, seconds=1.0)
+    packets = driver.send()
+    driver.job(1)
+    assert not driver.encode()
+    driver.scheduler.drop(dropped, end=False)
+    for (worker,), packet in zip(driver.take("take_back"), packets, strict=True):
+        driver.scheduler.taken_back(worker, packet.seq)  # type: ignore[arg-type]
+    assert [packet.job.id for packet in driver.encode()] == [2]
+
+
 def test_a_worker_that_has_read_all_its_packets_keeps_them() -> None:
     driver = Driver()
     driver.job(2)

@@ -19,6 +19,7 @@ S4  While an item waits and no failure is being reported, a worker is there or i
 S5  A worker never begins more chunks than its allowance.                                           (check_s5)
 S6  What is counted, as `divisible`, is what a look at all workers and packets would give.          (check_s6)
 S7  No item begins more often than its job allows: once, and `retries` times more.                  (check_s7)
+S8  No worker is idle while an item waits.                                                          (check_s8)
 
 Time comes in as data: `now` is whatever clock the caller has, in seconds.
 """
@@ -416,7 +417,7 @@ class Scheduler:
         if worker is None or seq not in worker.inflight:
             return
         self._requeue([worker.inflight[seq]])
-        self._fill(but=worker)
+        self._fill(but=worker if worker.inflight else None)  # it is for others, unless this one has become idle
 
     @property
     def runs_dry(self) -> bool:
@@ -877,7 +878,7 @@ class Scheduler:
     # -- what the tests assert after every event ----------------------------------------------------------------------
 
     def check(self) -> None:
-        """Assert S1 to S7."""
+        """Assert S1 to S8."""
         self._check_s1(self.ready)
         for level, workers in enumerate(self.slack):
             for worker in workers.values():
@@ -892,6 +893,7 @@ class Scheduler:
         assert alive == self.alive <= self.processes  # S3
         if self.ready and not self.stopped:
             assert alive  # S4
+            assert not self.slack[0]  # S8
         packets = [packet for worker in self.workers.values() for packet in worker.inflight.values()]
         assert self.divisible == sum(packet.divisible for packet in packets)  # S6
         assert self._unready == sum(not worker.started for worker in self.workers.values())  # S6
