@@ -60,7 +60,7 @@ __all__ = ["READ_MAX", "Cut", "Expelled", "LocalWorker", "Sent"]
 
 READ_MAX = 1 << 16  # bytes read at once: what a pipe holds; for more, bytes objects are mapped and unmapped, 25 us
 STACK_MOST = 20_000  # bytes
-STACK_TIME = 0.1  # seconds that a process has to tell its stack
+STACK_TIME = 1.0  # seconds that a process has to tell its stack; it takes some milliseconds, if it can
 F_SETPIPE_SZ = 1031  # fcntl(2), Linux
 
 
