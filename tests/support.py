@@ -54,6 +54,24 @@ def descendants() -> dict[int, str]:
     return found
 
 
+def mapped_by_others(name: str) -> bool:
+    """Whether a program that is not below this one maps that piece of shared memory."""
+    try:
+        inode = str(os.stat(f"/dev/shm/{name}").st_ino)  # its mapping may have another name: sem_open(3) links it
+    except OSError:
+        return False
+    ours = {os.getpid(), *descendants()}
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit() and int(entry.name) not in ours:
+            try:
+                lines = (entry / "maps").read_text().splitlines()
+            except OSError:  # it has ended, or is another user's
+                continue
+            if any("/dev/shm/" in line and line.split()[4] == inode for line in lines):
+                return True
+    return False
+
+
 class Leftovers:
     """What was there before a test; `check` asserts that nothing was added."""
 
@@ -78,5 +96,6 @@ class Leftovers:
         processes = {pid: line for pid, line in descendants().items() if pid not in self._processes}
         threads = [thread for thread in threading.enumerate() if thread not in self._threads]
         shm = sorted(self._suspects & set(os.listdir("/dev/shm")))
+        shm = [name for name in shm if not mapped_by_others(name)]
         found = {"fds": fds, "processes": processes, "threads": threads, "shared memory": shm}
         return {name: added for name, added in found.items() if added}
