@@ -103,6 +103,7 @@ if TYPE_CHECKING:
     from procflow.errors import CancelledError as CancelledError
     from procflow.errors import ExecutorClosed as ExecutorClosed
     from procflow.errors import InitializerError as InitializerError
+    from procflow.errors import NoCurrentTask as NoCurrentTask
     from procflow.errors import PeerReset as PeerReset
     from procflow.errors import PicklingError as PicklingError
     from procflow.errors import PoolBusy as PoolBusy
@@ -127,6 +128,8 @@ if TYPE_CHECKING:
     from procflow.supervisor import Supervisor as Supervisor
     from procflow.worker.supervised import heartbeat as heartbeat
     from procflow.worker.supervised import notify_ready as notify_ready
+    from procflow.worker.task import TaskInfo as TaskInfo
+    from procflow.worker.task import current_task as current_task
 
 __version__ = "0.1.0"
 
@@ -144,6 +147,7 @@ _HOME = {
     "CancelledError": "errors",
     "ExecutorClosed": "errors",
     "InitializerError": "errors",
+    "NoCurrentTask": "errors",
     "PeerReset": "errors",
     "PicklingError": "errors",
     "PoolBusy": "errors",
@@ -168,6 +172,8 @@ _HOME = {
     "Supervisor": "supervisor",
     "heartbeat": "worker.supervised",
     "notify_ready": "worker.supervised",
+    "TaskInfo": "worker.task",
+    "current_task": "worker.task",
 }
 
 # multiprocessing's own, bound to procflow's default context: so a Lock() from here fits the children started from here.

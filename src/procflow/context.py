@@ -17,9 +17,10 @@ from procflow.start import child, main_module
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
-    from typing import Any, Literal
+    from typing import Any, Literal, Unpack
 
     from procflow.connection import Connection
+    from procflow.engines.setup import WorkerOptions
     from procflow.pool import Pool
 
 __all__ = [
@@ -72,6 +73,7 @@ class Context(_stdlib.BaseContext):
         engine: Literal["local", "serial"] = "local",
         max_memory_per_worker: int | None = None,
         start_timeout: float | None = 600.0,
+        **workers: Unpack[WorkerOptions],
     ) -> Pool:
         """A pool of worker processes started by this context's method."""
         from procflow.pool import Pool
@@ -85,6 +87,7 @@ class Context(_stdlib.BaseContext):
             engine=engine,
             max_memory_per_worker=max_memory_per_worker,
             start_timeout=start_timeout,
+            **workers,
         )
 
     def Pipe(self, duplex: bool = True) -> tuple[Connection[Any, Any], Connection[Any, Any]]:  # type: ignore[override]

@@ -17,6 +17,7 @@ __all__ = [
     "CancelledError",
     "ExecutorClosed",
     "InitializerError",
+    "NoCurrentTask",
     "PeerReset",
     "PicklingError",
     "PoolBusy",
@@ -104,6 +105,16 @@ class PoolBusy(ProcflowError, RuntimeError):
         return (
             "this signal handler or finalizer has interrupted the pool that it uses, and its thread, amid a step. "
             "Set a flag or an event there, and use the pool where the program goes on; terminate() works anywhere."
+        )
+
+
+class NoCurrentTask(ProcflowError, RuntimeError):
+    """`current_task()` was called where no task of a pool runs."""
+
+    def __str__(self) -> str:
+        return (
+            "no task of a pool runs here: current_task() is for functions that a pool calls, and for what they call. "
+            "In one that is called otherwise too, catch this error"
         )
 
 

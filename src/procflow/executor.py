@@ -14,9 +14,9 @@ from __future__ import annotations
 
 import atexit
 import concurrent.futures
+import itertools
 import weakref
 from collections import deque
-from itertools import islice
 from time import monotonic
 
 from procflow.dispatch.dispatcher import Dispatcher
@@ -31,10 +31,11 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
     from multiprocessing.context import BaseContext
-    from typing import Any, ParamSpec, TypeVar
+    from typing import Any, ParamSpec, TypeVar, Unpack
 
     from procflow.dispatch.future import Future
     from procflow.dispatch.stream import ResultIterator
+    from procflow.engines.setup import WorkerOptions
 
     P = ParamSpec("P")
     R = TypeVar("R")
@@ -187,6 +188,7 @@ class PoolExecutor(concurrent.futures.Executor):
         initializer: Called in every worker, with `initargs`, before its first task.
         initargs: Its arguments.
         max_tasks_per_child: How many tasks a worker runs before a fresh one takes its place.
+        **workers: `env`, `threads_per_worker`, `cpu_affinity`, `worker_context`, `preload` and `seed`, as in `Pool`.
 
     Raises:
         ValueError: `max_workers` or `max_tasks_per_child` is below 1, or the latter is given with the start method
@@ -202,13 +204,14 @@ class PoolExecutor(concurrent.futures.Executor):
         initargs: Iterable[Any] = (),
         *,
         max_tasks_per_child: int | None = None,
+        **workers: Unpack[WorkerOptions],
     ) -> None:
         if max_workers is not None and max_workers <= 0:
             raise ValueError("max_workers must be greater than 0")
         if initializer is not None and not callable(initializer):
             raise TypeError("initializer must be a callable")
         mp_context = _context_for(mp_context, max_tasks_per_child)
-        self._pool = _Workers(max_workers, initializer, initargs, max_tasks_per_child, mp_context)
+        self._pool = _Workers(max_workers, initializer, initargs, max_tasks_per_child, mp_context, **workers)
         self._pending: set[ExecutorFuture[Any]] = set()
         self._streams: set[ResultIterator[Any]] = set()  # of maps: they go on though their iterator is dropped
         _draining.add(self._pool.dispatcher)
@@ -279,8 +282,11 @@ class PoolExecutor(concurrent.futures.Executor):
         deadline: float | None,
     ) -> Iterator[R]:
         """Begin the first `buffersize` chunks now, and one more for each whose results are asked for."""
-        chunks = iter(lambda: list(islice(items, chunksize)), [])
-        futures = deque(self.submit(run_chunk, fn, chunk) for chunk in islice(chunks, buffersize))
+        chunks = iter(lambda: list(itertools.islice(items, chunksize)), [])
+        job, starts = self._pool.dispatcher.reserve_number(), itertools.count(0, chunksize)
+        futures = deque(
+            self.submit(run_chunk, fn, chunk, job, next(starts)) for chunk in itertools.islice(chunks, buffersize)
+        )
         executor = weakref.ref(self)  # who drops the executor wants nothing more to be read
 
         def results() -> Iterator[R]:
@@ -289,7 +295,7 @@ class PoolExecutor(concurrent.futures.Executor):
                     alive = executor()
                     chunk = next(chunks, None) if alive is not None else None
                     if alive is not None and chunk is not None:
-                        futures.append(alive.submit(run_chunk, fn, chunk))
+                        futures.append(alive.submit(run_chunk, fn, chunk, job, next(starts)))
                     del alive, chunk
                     values = futures.popleft().result(remaining(deadline))
                     values.reverse()

@@ -26,8 +26,6 @@ from concurrent.futures import Future
 from procflow.cpu import cpu_count
 from procflow.executor import PoolExecutor
 from procflow.shared_arrays import Lent, SharedArrays
-from procflow.wire.pickling import dumps
-from procflow.worker.environment import prepare
 
 try:
     from joblib.parallel import (
@@ -44,7 +42,7 @@ except ModuleNotFoundError as missing:
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
     from typing import Any, NamedTuple
 
     from joblib.parallel import Parallel
@@ -144,10 +142,10 @@ class ProcflowBackend(AutoBatchingMixin, ParallelBackendBase):
         initializer = options.get("initializer")
         if initializer is not None:
             self._settings = None
-            self._executor = _open(settings, dumps((initializer, tuple(options.get("initargs", ())))))
+            self._executor = _open(settings, initializer, options.get("initargs", ()))
         else:
             self._settings = settings
-            self._executor = _shelf.take(settings) or _open(settings, b"")
+            self._executor = _shelf.take(settings) or _open(settings)
         return n_jobs
 
     def _environment(self, n_jobs: int) -> dict[str, str]:
@@ -229,8 +227,10 @@ def _lending(batch: Any, arrays: SharedArrays) -> Any:
     return lent
 
 
-def _open(settings: Settings, initializer: bytes) -> PoolExecutor:
+def _open(
+    settings: Settings, initializer: Callable[..., object] | None = None, initargs: Iterable[Any] = ()
+) -> PoolExecutor:
     from procflow.context import get_context
 
     context = get_context(settings.start_method)
-    return PoolExecutor(settings.n_jobs, context, prepare, (dict(settings.environment), initializer))
+    return PoolExecutor(settings.n_jobs, context, initializer, initargs, env=dict(settings.environment))

@@ -15,6 +15,7 @@ from procflow.dispatch.options import Options, as_number
 from procflow.dispatch.stream import Feeder, ResultIterator, StreamJob, sequence_refill
 from procflow.dropping import when_dropped
 from procflow.engines.serial import SerialEngine
+from procflow.engines.setup import Setup, as_positive
 from procflow.errors import TimeoutError
 from procflow.start.main_module import stop_replay
 from procflow.wire.packets import MAP, STAR
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 
     from procflow.dispatch.jobs import MapFuture
     from procflow.engines.base import Engine
+    from procflow.engines.setup import Affinity, Env, MakeContext
     from procflow.observe.progress import Progress
     from procflow.scheduling.scheduler import Job
 
@@ -64,18 +66,33 @@ class Pool:
         start_timeout: Seconds that a worker may take to become ready, its initializer included; None for no limit. Then
             it is ended, as one that has failed; after three in a row the pool's tasks fail with `InitializerError`,
             which says where the last one was.
+        env: Variables that a worker has in its environment before it imports anything, beside those of this process:
+            one mapping for all workers, a list with one for each, or what is called with 0, 1, ... and returns each.
+        threads_per_worker: How many threads numerical libraries may use in a worker, by the variables that OpenMP and
+            the BLAS libraries read; `env` comes before it. Libraries that are loaded before a worker is forked, under
+            fork or by `preload`, are told by threadpoolctl, which is then needed.
+        cpu_affinity: True: share the processors that this process may use out among the workers. Or a list with those
+            of each worker: numbers, or lists of numbers.
+        worker_context: Called in each worker after the initializer; the context manager that it returns is entered, and
+            left when the worker ends in order: as the pool is closed, after `maxtasksperchild`, as it has kept too much
+            memory, or by sys.exit(). Not when it is killed, by `terminate()`, a time limit, or a signal.
+        preload: Modules that the fork server imports once for all workers, as in `Process`.
+        seed: What the seeds of the tasks are made from, see `current_task`. By default another one for each pool; the
+            attribute `seed` has it.
         max_memory_per_worker: Bytes. A worker that has more memory for itself after a task makes room for a fresh one;
             no task fails of it. Memory that others share, as big arrays, does not count. An interpreter has 10 to 20
             million, and what it imports. Where there is no /proc/self/smaps_rollup, psutil is needed.
 
     Raises:
-        ValueError: `processes`, `maxtasksperchild` or `max_memory_per_worker` is below 1, or the engine is unknown.
-        ModuleNotFoundError: `max_memory_per_worker` needs psutil on this system, which is not installed.
-        TypeError: `initializer` can't be called, or an argument is of the wrong type.
-        PicklingError: `initializer` or one of `initargs` can't be sent to a worker.
+        ValueError: An argument is out of range, the engine is unknown, or can't do what is asked for: the serial one
+            has no workers with an environment, threads and processors of their own.
+        ModuleNotFoundError: `max_memory_per_worker` needs psutil on this system, or `threads_per_worker` threadpoolctl,
+            which is not installed.
+        TypeError: `initializer` or `worker_context` can't be called, or an argument is of the wrong type.
+        PicklingError: `initializer`, one of `initargs`, or `worker_context` can't be sent to a worker.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - what a worker is made with travels as one object from here on
         self,
         processes: int | None = None,
         initializer: Callable[..., object] | None = None,
@@ -84,6 +101,12 @@ class Pool:
         context: BaseContext | None = None,
         *,
         engine: Literal["local", "serial"] = "local",
+        env: Env | None = None,
+        threads_per_worker: int | None = None,
+        cpu_affinity: Affinity = False,
+        worker_context: MakeContext | None = None,
+        preload: Sequence[str] = (),
+        seed: int | None = None,
         max_memory_per_worker: int | None = None,
         start_timeout: float | None = 600.0,
     ) -> None:
@@ -92,19 +115,28 @@ class Pool:
             processes = cpu_count()
         if index(processes) < 1:
             raise ValueError(f"processes must be at least 1, not {processes}")
-        _check_allowance("maxtasksperchild", maxtasksperchild)
-        _check_allowance("max_memory_per_worker", max_memory_per_worker)
+        allowance = as_positive("maxtasksperchild", maxtasksperchild) or None
         if start_timeout is not None and not as_number(start_timeout) > 0:
             raise ValueError(f"start_timeout must be a positive number of seconds, or None, not {start_timeout!r}")
-        if initializer is not None and not callable(initializer):
-            raise TypeError(f"initializer must be callable, not {type(initializer).__name__}")
-        self._processes = processes
-        made = _make_engine(engine, context, processes, initializer, tuple(initargs), max_memory_per_worker or 0)
+        setup = Setup(
+            processes,
+            initializer,
+            tuple(initargs),
+            max_memory_per_worker,
+            env=env,
+            threads_per_worker=threads_per_worker,
+            cpu_affinity=cpu_affinity,
+            worker_context=worker_context,
+            preload=preload,
+            seed=seed,
+        )
+        self._processes, self._seed = processes, setup.seed
+        made = _make_engine(engine, context, processes, setup)
         if made.inline:
-            processes, maxtasksperchild = 1, None
+            processes, allowance = 1, None
         self._options = DEFAULT
         self._viewed: Pool | None = None  # of what this is a view: it is ended when nobody holds it
-        self._core = Dispatcher(made, processes, maxtasksperchild, start_timeout or 0.0)
+        self._core = Dispatcher(made, processes, allowance, start_timeout or 0.0)
         self._when_dropped = when_dropped(self, self._left_behind, self._core)
         _open.add(self._core)
 
@@ -151,6 +183,11 @@ class Pool:
         view._options = made
         view._viewed = self
         return view
+
+    @property
+    def seed(self) -> int:
+        """What the seeds of its tasks are made from: a pool that is given it makes the same ones."""
+        return self._seed
 
     # -- single calls -------------------------------------------------------------------------------------------------
 
@@ -465,12 +502,11 @@ def _make_engine(
     engine: str,
     context: BaseContext | None,
     processes: int,
-    initializer: Callable[..., object] | None,
-    initargs: tuple[object, ...],
-    memory: int,
+    setup: Setup,
 ) -> Engine:
     if engine == "serial":
-        return SerialEngine(initializer, initargs)
+        setup.check_for_serial()
+        return SerialEngine(setup)
     if engine != "local":
         raise ValueError(f"unknown engine {engine!r}: choose 'local' or 'serial'")
     from procflow.engines.local import LocalEngine
@@ -483,17 +519,8 @@ def _make_engine(
         raise TypeError(f"context must be a context, such as get_context('spawn'), not {context!r}")
     portable = os.environ.get("PROCFLOW_PORTABLE", "") not in ("", "0")
     method: str = context.get_start_method()
-    eager = processes <= cpu_count()
-    if memory:
-        from procflow.worker.memory import check_measurable
-
-        check_measurable()
-    return LocalEngine(method, initializer, initargs, eager=eager, portable=portable, memory=memory)
-
-
-def _check_allowance(name: str, value: object) -> None:
-    if value is not None and (not isinstance(value, int) or value < 1):
-        raise ValueError(f"{name} must be a positive int or None, not {value!r}")
+    setup.check_for(method)
+    return LocalEngine(method, setup, eager=processes <= cpu_count(), portable=portable)
 
 
 def read_whole(iterable: Iterable[T]) -> Sequence[T]:

@@ -24,7 +24,7 @@ from procflow.start.main_module import stop_replay
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Iterable, Mapping, Sequence
     from types import TracebackType
     from typing import Any, Generic, Self
 
@@ -57,6 +57,16 @@ class Process(_stdlib.BaseProcess, Generic[R_co]):
         kwargs: Any mapping.
         daemon: The process ends with this one, however that ends, and may not have children by Process itself.
             None: as the current process.
+        env: Variables that the process has in its environment before it imports anything, beside those of this one.
+            Under fork there is nothing to import: what this process has imported has read its own. Those that the
+            interpreter itself looks at when it starts, such as PYTHONHASHSEED, come too late.
+        preload: Names of modules that the fork server imports before it makes this process, once, so that this process
+            and all that follow have them at no cost, and share the memory. They do not see `env`. A hint, as is
+            `set_forkserver_preload`: the other start methods have no server, and what can't be imported there is not.
+
+    Raises:
+        TypeError: `env` is no mapping of strings, or `preload` no list of them.
+        ValueError: A name or a value is one that no environment can have, or a name that no module can have.
 
     The start method is procflow's default one (`set_start_method`); `get_context("spawn").Process` has a fixed one.
 
@@ -69,6 +79,8 @@ class Process(_stdlib.BaseProcess, Generic[R_co]):
     _popen: Popen | None
     _parent_pid: int
     _closed: bool
+    _env: dict[str, str] | None = None
+    _preload: tuple[str, ...] = ()
     _bound = False  # whether it ends with this process as a daemonic one does, and yet may have children
     _result_file: File | None = None  # in the child: where the result goes
     _outcome: Value | Raised | Refused | None = None  # in the parent, once it was read
@@ -82,10 +94,17 @@ class Process(_stdlib.BaseProcess, Generic[R_co]):
         kwargs: Mapping[str, Any] | None = None,
         *,
         daemon: bool | None = None,
+        env: Mapping[str, str] | None = None,
+        preload: Sequence[str] = (),
     ) -> None:
         if group is not None:
             raise _state_error("group must be None, as there are no groups of processes. Is it the target=?")
         super().__init__(None, target, name, args, {} if kwargs is None else kwargs, daemon=daemon)
+        if env is not None or preload != ():
+            from procflow.start.surroundings import checked_env, checked_preload
+
+            self._env = None if env is None else checked_env(env)
+            self._preload = checked_preload(preload)
 
     @staticmethod
     def _Popen(process: Process) -> Popen:

@@ -409,7 +409,7 @@ def test_packets_that_a_dead_worker_never_began_run_elsewhere() -> None:
     driver.send()
     driver.scheduler.worker_gone(1, begun=0, cause=CAUSE)
     assert driver.take("lost") == []
-    assert driver.take("start") == [(2,)]
+    assert driver.take("start") == [(2, 0)]
     driver.scheduler.worker_ready(2)
     assert spans(driver.encode()) == [(0, 1), (1, 2)]
 
@@ -501,7 +501,7 @@ def test_a_death_fails_the_job_only_in_part_and_then_finishes_it() -> None:
 def test_an_idle_worker_that_dies_is_replaced() -> None:
     driver = Driver(2)
     driver.scheduler.worker_gone(1, cause=CAUSE)
-    assert driver.take("start") == [(3,)]
+    assert driver.take("start") == [(3, 0)]
 
 
 # -- workers that do not start ----
@@ -518,7 +518,7 @@ def test_a_worker_that_fails_to_start_is_tried_again() -> None:
     driver.job(1)
     fail_starts(driver, 2)
     assert driver.take("unstartable") == []
-    assert driver.take("start") == [(2,), (3,)]
+    assert driver.take("start") == [(2, 0), (3, 0)]
 
 
 def test_after_three_failed_starts_what_waits_is_unstartable() -> None:
@@ -535,7 +535,7 @@ def test_new_items_are_an_occasion_to_try_again() -> None:
     fail_starts(driver, 3)
     driver.take("start")
     job = driver.job(1)
-    assert driver.take("start") == [(4,)]
+    assert driver.take("start") == [(4, 0)]
     fail_starts(driver, 2)
     assert driver.take("unstartable") == []
     fail_starts(driver, 1)
@@ -569,7 +569,7 @@ def test_a_worker_that_was_ready_shows_that_workers_can_start() -> None:
     driver.take("start")
     driver.finish(packet)
     assert driver.take("retire") == [(1,)]
-    assert driver.take("start") == [(5,), (6,)]
+    assert driver.take("start") == [(5, 0), (6, 1)]
     driver.scheduler.worker_gone(1)
     assert driver.take("unstartable") == []
 
@@ -588,7 +588,7 @@ def test_a_worker_that_has_run_its_tasks_is_retired_and_replaced() -> None:
     driver.job(2)
     driver.finish(driver.send()[0])
     assert driver.take("retire") == [(1,)]
-    assert driver.take("start") == [(2,)]
+    assert driver.take("start") == [(2, 0)]
     driver.scheduler.worker_ready(2)
     assert spans(driver.encode()) == [(1, 2)]
 
@@ -597,7 +597,7 @@ def test_the_end_of_a_retired_worker_starts_no_other() -> None:
     driver = Driver(maxtasksperchild=1)
     driver.job(1)
     driver.finish(driver.send()[0])
-    assert driver.take("start") == [(2,)]
+    assert driver.take("start") == [(2, 0)]
     assert driver.scheduler.busy
     driver.scheduler.worker_gone(1)
     assert driver.take("start") == []
@@ -661,7 +661,7 @@ def test_a_worker_that_dies_in_a_closed_pool_is_replaced_only_if_something_waits
     driver.scheduler.worker_gone(packets[0].worker, begun=packets[0].seq, item=packets[0].start, cause=CAUSE)
     assert driver.take("start") == []
     driver.scheduler.worker_gone(packets[1].worker, cause=CAUSE)
-    assert driver.take("start") == [(3,)]
+    assert driver.take("start") == [(3, 0)]
 
 
 def test_the_last_task_of_a_closed_pools_last_worker_retires_it_once() -> None:
@@ -1072,7 +1072,7 @@ def test_workers_that_do_not_become_ready_in_time_are_ended_and_what_waits_is_to
     scheduler.add_items(job, 1)
     now = 0.0
     for worker in (1, 2, 3):
-        assert ("start", worker) in scheduler.take()
+        assert ("start", worker, 0) in scheduler.take()
         assert scheduler.timed
         assert scheduler.overdue(now, {}) == pytest.approx(10.0)  # it is not launched yet
         assert scheduler.overdue(now + 4.0, {worker: (0, 0, now)}) == pytest.approx(6.0)
@@ -1089,7 +1089,7 @@ def test_a_worker_that_is_let_go_before_it_was_ready_has_to_become_so_in_time() 
     scheduler = Scheduler(1, start_timeout=10.0)
     scheduler.open()
     scheduler.close()
-    assert scheduler.take() == [("start", 1), ("retire", 1)]
+    assert scheduler.take() == [("start", 1, 0), ("retire", 1)]
     assert scheduler.timed
     scheduler.overdue(10.0, {1: (0, 0, 0.0)})
     assert scheduler.take() == [("expel", 1, 0, 0, 0.0)]
@@ -1135,7 +1135,7 @@ def unpickling_kills(driver: Driver, bad: set[int]) -> tuple[list[tuple[int, int
             else:
                 driver.finish(packet, 1e-6)
         lost += [(start, stop) for _, start, stop, *_ in driver.take("lost")]  # type: ignore[misc]
-        for (number,) in driver.take("start"):
+        for number, _ in driver.take("start"):
             driver.scheduler.worker_ready(number)  # type: ignore[arg-type]
     return lost, deaths
 

@@ -144,6 +144,10 @@ class Dispatcher:
         self.lead.watch()
         return future
 
+    def reserve_number(self) -> int:
+        """Return the number of a call whose items are submitted one by one, or some at a time."""
+        return next(self._numbers)
+
     def new_call(self, options: Options = DEFAULT) -> Future[Any]:
         """Return a future that `submit` will fill, so that callbacks can be set on it first."""
         self.check_open()
@@ -563,7 +567,7 @@ class Dispatcher:
         if command[0] == "encode":
             self._send(command[1])
         elif command[0] == "start":
-            self.engine.start(command[1])
+            self.engine.start(command[1], command[2])
         elif command[0] == "finished":
             work = self.jobs.get(command[1])
             if work is not None:

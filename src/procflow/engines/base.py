@@ -104,8 +104,8 @@ if TYPE_CHECKING:
             What it has not read was taken back before. "gone" has its stack as text.
             """
 
-        def start(self, worker: int) -> None:
-            """Begin to start a worker; what becomes of it is reported. Called without the lock."""
+        def start(self, worker: int, slot: int) -> None:
+            """Begin to start a worker in this slot; what becomes of it is reported. Called without the lock."""
 
         def retire(self, worker: int) -> None:
             """The worker gets nothing more: let it end when it has done what it holds."""

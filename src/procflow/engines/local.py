@@ -16,6 +16,7 @@ L4  Under spawn and forkserver no more workers boot at once than there are cores
 from __future__ import annotations
 
 import errno
+import marshal
 import os
 import signal
 import sys
@@ -28,6 +29,7 @@ from time import monotonic, perf_counter
 from procflow.cpu import cpu_count
 from procflow.engines.local_worker import READ_MAX, Cut, Expelled, LocalWorker, Sent
 from procflow.engines.poller import open_poller
+from procflow.engines.setup import Setup
 from procflow.errors import PicklingError
 from procflow.shown import shown, told
 from procflow.start.interrupted import of_a_signal
@@ -42,15 +44,17 @@ from procflow.wire.packets import AGAIN, CALL_HEADER, CALLS, FAILURE, IN_BLOCKS,
 from procflow.wire.parcels import Reader
 from procflow.wire.pickling import dumps, not_picklable, pack
 from procflow.wire.pieces import Pieces
-from procflow.worker.main import EAGER, FDS, PLAIN, SLEEPY, STREAM, prepare, serve
+from procflow.worker.main import FDS, prepare, serve
 from procflow.worker.status import CUT_PAUSE
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from typing import Any
 
     from procflow.engines.base import Report, Work
     from procflow.scheduling.scheduler import Packet
+    from procflow.worker.main import Facts
 
     Encoded = tuple[bytes, tuple[int, ...]]  # the packet, and the slots of its blocks
 
@@ -69,8 +73,8 @@ class LocalEngine:
 
     Args:
         method: The start method: "fork", "spawn" or "forkserver".
-        initializer: Called in each worker with `initargs` before its first task.
-        initargs: Its arguments; multiprocessing's own locks, queues and connections may be among them.
+        setup: What its workers are made with; multiprocessing's own locks, queues and connections may be among the
+            arguments of the initializer.
         eager: Let a worker look for its next packet a moment before it sleeps; only where each has a core.
         portable: Use only what every system has: plain pipes, select, temporary files.
     """
@@ -83,19 +87,16 @@ class LocalEngine:
     def __init__(
         self,
         method: str,
-        initializer: Callable[..., object] | None = None,
-        initargs: tuple[object, ...] = (),
+        setup: Setup | None = None,
         *,
         eager: bool = False,
         portable: bool = False,
-        memory: int = 0,
     ) -> None:
-        self._memory = memory
+        self._setup = setup or Setup()
         self._eager = eager
         self._method = method
-        self._initializer, self._initargs = initializer, initargs
         # Pickled here for the first worker, so that what can't be sent is an error of Pool() and not of its tasks.
-        self._first_packed: tuple[bytes, list[int]] | None = self._pack_initializer()
+        self._first_packed: tuple[bytes, list[int]] | None = self._pack_custom()
         self._portable = portable
         self.takes_back = not portable and hasattr(os, "O_DIRECT")
         self.window = 2
@@ -104,6 +105,7 @@ class LocalEngine:
         self._functions: dict[int, bytes] = {}  # by job
         self._unstarted: list[Report] = []  # workers that could not be started; appended by any thread
         self._waiting: deque[int] = deque()  # workers to be launched
+        self._slots: dict[int, int] = {}  # of the workers that are not reaped
         self._booting: set[int] = set()  # launched, and not heard of yet
         # More interpreters than cores, booting at once, would all be late, the first one too. Forks are made at once:
         # the fork of a process that has threads by then is the riskier one.
@@ -229,7 +231,8 @@ class LocalEngine:
 
     # -- workers ------------------------------------------------------------------------------------------------------
 
-    def start(self, worker: int) -> None:
+    def start(self, worker: int, slot: int) -> None:
+        self._slots[worker] = slot
         if worker not in self._waiting and worker not in self._booting:  # else it is performed again, after Ctrl-C
             self._waiting.append(worker)
         self._launch_waiting()
@@ -297,23 +300,32 @@ class LocalEngine:
         try:
             with opening:
                 channel = open_channel(portable=self._portable)
-                made = LocalWorker(worker, channel, big, portable=self._portable, memory=self._memory)
+                made = LocalWorker(worker, channel, big, portable=self._portable, memory=self._setup.max_memory)
         except BaseException:
             self._spare.append(big)
             raise
         try:
             fds = [channel.reader, made.result_writer, made.page_fd, self._tasks.fd, big.fd]
-            stream = not channel.takes_back
+            slot = self._slots[worker]
+            facts = self._describe(slot, stream=not channel.takes_back)
+            env = self._setup.env(slot)
             if self._method == "fork":
                 made.child = launch_fork(
-                    lambda: self._serve_forked(fds, stream), keep=fds, name=name, bound=True, prepare=prepare
+                    lambda: self._serve_forked(fds, facts), keep=fds, name=name, bound=True, prepare=prepare, env=env
                 )
             else:
-                data, passed = self._first_packed or self._pack_initializer()
+                custom, passed = self._first_packed or self._pack_custom()
                 self._first_packed = None
-                payload = (STREAM if stream else PLAIN) + (EAGER if self._eager else SLEEPY) + data
+                payload: Any = facts, custom
                 made.child = launch(
-                    self._method, ENTRY, payload, [*fds, *passed], name=name, bound=True, preload=PRELOAD
+                    self._method,
+                    ENTRY,
+                    marshal.dumps(payload),
+                    [*fds, *passed],
+                    name=name,
+                    bound=True,
+                    preload=(*PRELOAD, *self._setup.preload),
+                    env=env,
                 )
         except BaseException:
             made.close_all()
@@ -332,17 +344,31 @@ class LocalEngine:
             self._results.append(made)
             return made
 
-    def _pack_initializer(self) -> tuple[bytes, list[int]]:
-        """Pickle the initializer for a worker. For each anew: descriptors among its arguments may change."""
-        if self._initializer is None or self._method == "fork":
-            return b"", []
-        given: dict[str, object] = {"the initializer": self._initializer}
-        given |= {f"initargs[{place}]": value for place, value in enumerate(self._initargs)}
-        return dumps_for_child((self._initializer, self._initargs), given, "the pool", self._method)
+    def _describe(self, slot: int, *, stream: bool) -> Facts:
+        """Return what a worker in this slot is told of itself."""
+        setup = self._setup
+        return {
+            "stream": stream,
+            "eager": self._eager,
+            "slot": slot,
+            "seed": setup.seed,
+            "threads": setup.threads,
+            "cpus": setup.cpus(slot),
+        }
 
-    def _serve_forked(self, fds: list[int], stream: bool) -> int:
-        initializer, initargs = self._initializer, self._initargs
-        return serve(fds[:FDS], lambda: (initializer, initargs), stream=stream, eager=self._eager)
+    def _pack_custom(self) -> tuple[bytes, list[int]]:
+        """Pickle the caller's own for a worker. For each anew: descriptors among the arguments may change."""
+        setup = self._setup
+        if self._method == "fork" or (setup.initializer is None and setup.context is None):
+            return b"", []
+        given: dict[str, object] = {"the initializer": setup.initializer}
+        given |= {f"initargs[{place}]": value for place, value in enumerate(setup.initargs)}
+        given["worker_context"] = setup.context
+        return dumps_for_child((setup.initializer, setup.initargs, setup.context), given, "the pool", self._method)
+
+    def _serve_forked(self, fds: list[int], facts: Facts) -> int:
+        setup = self._setup
+        return serve(fds[:FDS], lambda: (setup.initializer, setup.initargs, setup.context), facts)
 
     def retire(self, worker: int) -> None:
         self._retired.add(worker)  # before we look: it may be about to be started, by another thread
@@ -358,6 +384,7 @@ class LocalEngine:
 
     def reap(self, worker: int) -> None:
         self._retired.discard(worker)
+        self._slots.pop(worker, None)
         self._booting.discard(worker)
         self._cuts.pop(worker, None)
         self._expelled.pop(worker, None)

@@ -7,20 +7,25 @@ Arguments and results are not pickled: a task gets the caller's own objects.
 from __future__ import annotations
 
 import os
+import sys
 from collections import deque
 from time import perf_counter, sleep
 
 from procflow.engines.base import OBJECTS, RAISED
+from procflow.engines.setup import Setup
 from procflow.errors import WorkerDied
 from procflow.wire.packets import AGAIN, CALLS, STAR
 from procflow.worker.attempts import Again, ExitAgain, Retried
+from procflow.worker.task import tell_in_thread
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from contextlib import AbstractContextManager
 
     from procflow.engines.base import Report, Segment, Work
     from procflow.scheduling.scheduler import Packet
+    from procflow.worker.task import Place
 
 __all__ = ["SerialEngine"]
 
@@ -38,8 +43,9 @@ class SerialEngine:
     window = 1
     most = 1
 
-    def __init__(self, initializer: Callable[..., object] | None = None, initargs: tuple[object, ...] = ()) -> None:
-        self._initializer, self._initargs = initializer, initargs
+    def __init__(self, setup: Setup | None = None) -> None:
+        self._setup = setup or Setup()
+        self._context: AbstractContextManager[object, bool | None] | None = None  # while a worker is in it
         self._worker = 0  # the one that is ready
         self._reports: deque[Report] = deque()
         self._packets: deque[tuple[Packet, Work]] = deque()
@@ -75,12 +81,19 @@ class SerialEngine:
     def hold(self) -> None:
         pass
 
-    def start(self, worker: int) -> None:
+    def start(self, worker: int, slot: int) -> None:
+        setup = self._setup
+        raised = "initializer"
         try:
-            if self._initializer is not None:
-                self._initializer(*self._initargs)
+            if setup.initializer is not None:
+                setup.initializer(*setup.initargs)
+            raised = "worker_context"
+            if setup.context is not None:
+                context = setup.context()
+                context.__enter__()
+                self._context = context
         except Exception as error:  # noqa: BLE001 - reported as a worker that could not start
-            self._reports.append(("gone", worker, 0, None, 1, os.getpid(), 1, _told(error)))
+            self._reports.append(("gone", worker, 0, None, 1, os.getpid(), 1, _told(raised, error)))
         else:
             self._worker = worker
             self._reports.append(("ready", worker))
@@ -102,17 +115,31 @@ class SerialEngine:
     def collect(self, ready: list[int]) -> list[Report]:
         if not self._reports and self._packets:
             packet, work = self._packets.popleft()
+            run = _Run(work, packet, self._setup.seed)
+            before = tell_in_thread(run.place)
             began = perf_counter()
             try:
-                segments = _run(work, packet)
+                segments = run.segments()
             except BaseException as error:  # Ctrl-C in a task: it is the caller's, and ends these tasks too
                 interrupted: list[Segment] = [(RAISED, 1, error)] * (packet.stop - packet.start)
                 self._reports.append(("answer", packet.worker, packet.seq, 0.0, True, interrupted))
                 raise
+            finally:
+                tell_in_thread(before)
             return [("answer", packet.worker, packet.seq, perf_counter() - began, True, segments)]
         reports = list(self._reports)
         self._reports.clear()
+        if self._context is not None and any(report[0] == "gone" for report in reports):
+            self._leave_context(self._context)
         return reports
+
+    def _leave_context(self, context: AbstractContextManager[object, bool | None]) -> None:
+        """What it raises is shown, as it is when a worker process ends, and is no task's error."""
+        self._context = None
+        try:
+            context.__exit__(None, None, None)
+        except Exception as error:  # noqa: BLE001 - the user's
+            sys.excepthook(type(error), error, error.__traceback__)
 
     def wake(self) -> None:
         pass
@@ -125,33 +152,46 @@ class SerialEngine:
         pass
 
 
-def _run(work: Work, packet: Packet) -> list[Segment]:
-    """Run the items of a packet as a worker does: after a failure the rest of its chunk is passed over."""
-    segments: list[Segment] = []
-    values: list[object] = []
-    index = packet.start
-    items = work.items(packet.start, packet.stop)
-    function = items[0][0] if work.kind == CALLS else work.function  # type: ignore[index]
-    if isinstance(function, Retried):
-        function.attempt = packet.attempt
-    while index < packet.stop:
-        try:
-            values.append(_call(work, items[index - packet.start]))
-            index += 1
-        except BaseException as error:
-            if isinstance(error, (KeyboardInterrupt, GeneratorExit)):
-                raise
-            if values:
-                segments.append((OBJECTS, len(values), values))
-                values = []
-            passed = min(work.grain - (index - packet.start) % work.grain, packet.stop - index)
-            again = AGAIN if isinstance(error, (Again, ExitAgain)) else 0
-            raised = error.error if isinstance(error, Again) else _as_failure(work, index, error)
-            segments.append((RAISED | again, passed, raised))
-            index += passed
-    if values:
-        segments.append((OBJECTS, len(values), values))
-    return segments
+class _Run:
+    """A packet that is being run."""
+
+    def __init__(self, work: Work, packet: Packet, seed: int) -> None:
+        self._work, self._packet, self._seed = work, packet, seed
+        self._index = packet.start  # of the item that runs
+
+    def place(self) -> Place:
+        """Where it is; see `worker.task`."""
+        index, packet = self._index, self._packet
+        attempt = packet.attempt if index == packet.start else 1
+        return 0 if self._work.kind == CALLS else index, attempt, 0, self._seed, packet.job.id, index
+
+    def segments(self) -> list[Segment]:
+        """Run the items of the packet as a worker does: after a failure the rest of its chunk is passed over."""
+        work, packet = self._work, self._packet
+        segments: list[Segment] = []
+        values: list[object] = []
+        items = work.items(packet.start, packet.stop)
+        function = items[0][0] if work.kind == CALLS else work.function  # type: ignore[index]
+        if isinstance(function, Retried):
+            function.attempt = packet.attempt
+        while (index := self._index) < packet.stop:
+            try:
+                values.append(_call(work, items[index - packet.start]))
+                self._index = index + 1
+            except BaseException as error:
+                if isinstance(error, (KeyboardInterrupt, GeneratorExit)):
+                    raise
+                if values:
+                    segments.append((OBJECTS, len(values), values))
+                    values = []
+                passed = min(work.grain - (index - packet.start) % work.grain, packet.stop - index)
+                again = AGAIN if isinstance(error, (Again, ExitAgain)) else 0
+                raised = error.error if isinstance(error, Again) else _as_failure(work, index, error)
+                segments.append((RAISED | again, passed, raised))
+                self._index = index + passed
+        if values:
+            segments.append((OBJECTS, len(values), values))
+        return segments
 
 
 def _call(work: Work, item: object) -> object:
@@ -173,7 +213,7 @@ def _as_failure(work: Work, index: int, error: BaseException) -> BaseException:
     return died
 
 
-def _told(error: BaseException) -> str:
+def _told(what: str, error: BaseException) -> str:
     import traceback
 
-    return "Its initializer raised:\n" + "".join(traceback.format_exception(error))
+    return f"Its {what} raised:\n" + "".join(traceback.format_exception(error))

@@ -20,6 +20,7 @@ S5  A worker never begins more chunks than its allowance.                       
 S6  What is counted, as `divisible`, is what a look at all workers and packets would give.          (check_s6)
 S7  No item begins more often than its job allows: once, and `retries` times more.                  (check_s7)
 S8  No worker is idle while an item waits.                                                          (check_s8)
+S9  Workers that are not retiring have slots of their own, from 0 to `processes` - 1.               (check_s9)
 
 Time comes in as data: `now` is whatever clock the caller has, in seconds.
 """
@@ -39,7 +40,7 @@ if TYPE_CHECKING:
 
     Cause = tuple[int, int | None, str]  # pid, exit code, and why in words where they are known
     Command = (
-        tuple[Literal["start"], int]  # start this worker
+        tuple[Literal["start"], int, int]  # start this worker in this slot
         | tuple[Literal["encode"], "Packet"]  # pickle the packet's items, then say `encoded`
         | tuple[Literal["take_back"], int]  # take the oldest unread packet of this worker, then say `taken_back`
         | tuple[Literal["cut"], int]  # have this worker begin nothing behind what it runs, then say `cut_off`
@@ -140,10 +141,11 @@ class Packet:
 class Worker:
     """One worker as the scheduler sees it."""
 
-    __slots__ = ("allowance", "condemned", "id", "inflight", "progress", "seen", "started", "state", "window")
+    __slots__ = ("allowance", "condemned", "id", "inflight", "progress", "seen", "slot", "started", "state", "window")
 
-    def __init__(self, worker: int, allowance: int, window: int) -> None:
+    def __init__(self, worker: int, slot: int, allowance: int, window: int) -> None:
         self.id = worker
+        self.slot = slot  # its replacement gets the same
         self.state = STARTING
         self.inflight: dict[int, Packet] = {}  # by seq, oldest first
         self.allowance = allowance  # chunks that it may still begin; below zero: no limit
@@ -833,13 +835,17 @@ class Scheduler:
     # -- the number of workers ----------------------------------------------------------------------------------------
 
     def _start(self, count: int) -> None:
-        for _ in range(count):
+        if not count:
+            return
+        taken = {worker.slot for worker in self.workers.values() if worker.state != RETIRING}
+        free = [slot for slot in range(self.processes) if slot not in taken]
+        for slot in free[:count]:
             self._next_worker += 1
-            self.workers[self._next_worker] = Worker(self._next_worker, self._allowance, self.window)
+            self.workers[self._next_worker] = Worker(self._next_worker, slot, self._allowance, self.window)
             self.alive += 1
             self._starting += 1
             self._unready += 1
-            self.commands.append(("start", self._next_worker))
+            self.commands.append(("start", self._next_worker, slot))
 
     def _replace(self) -> None:
         """Bring the number of workers back to `processes`; while draining, only as many as still find work."""
@@ -878,7 +884,7 @@ class Scheduler:
     # -- what the tests assert after every event ----------------------------------------------------------------------
 
     def check(self) -> None:
-        """Assert S1 to S8."""
+        """Assert S1 to S9."""
         self._check_s1(self.ready)
         for level, workers in enumerate(self.slack):
             for worker in workers.values():
@@ -898,6 +904,9 @@ class Scheduler:
         assert self.divisible == sum(packet.divisible for packet in packets)  # S6
         assert self._unready == sum(not worker.started for worker in self.workers.values())  # S6
         assert self._timed == sum(packet.job.limits.timeout > 0.0 for packet in packets)  # S6
+        slots = [worker.slot for worker in self.workers.values() if worker.state != RETIRING]
+        assert len(set(slots)) == len(slots), slots  # S9
+        assert all(0 <= slot < self.processes for slot in slots), slots  # S9
 
     def _check_s1(self, ready: Iterable[list[int]]) -> None:
         for job in self.jobs.values():

@@ -19,7 +19,7 @@ from procflow.start.server import the_server
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from typing import Any
 
     from procflow.start.spool import Buffer
@@ -43,6 +43,7 @@ def launch(
     name: str,
     bound: bool,
     preload: Sequence[str] = (),
+    env: Mapping[str, str] | None = None,
 ) -> Child:
     """Run `entry` ("package.module:function") in a new process, as `function(payload, fds) -> exit code`.
 
@@ -54,18 +55,19 @@ def launch(
         name: What `multiprocessing.current_process().name` is in the child.
         bound: The child must not outlive this process, whatever either is doing.
         preload: Modules that the fork server imports first, once, so that its children find them imported.
+        env: Variables that the child has in its environment before it imports anything, beside those of this process.
     """
     buffers = _as_list(payload)
     if method == "fork":
         whole = buffers[0] if len(buffers) == 1 else b"".join(buffers)
         data = bytes(whole) if isinstance(whole, bytearray) else whole
-        return launch_fork(lambda: child.run_entry(entry, data, list(fds)), keep=fds, name=name, bound=bound)
+        return launch_fork(lambda: child.run_entry(entry, data, list(fds)), keep=fds, name=name, bound=bound, env=env)
     if method == "spawn":
         private.flush_std_streams()  # not under the lock: the program may have put objects of its own there
         with owned.opening:
-            return _launch_spawn(entry, buffers, fds, name, bound)
+            return _launch_spawn(entry, buffers, fds, name, bound, env)
     if method == "forkserver":
-        return _launch_served(entry, buffers, fds, name, bound, preload)
+        return _launch_served(entry, buffers, fds, name, bound, preload, env)
     raise ValueError(f"unknown start method {method!r}")
 
 
@@ -80,10 +82,11 @@ def launch_fork(
     name: str,
     bound: bool,
     prepare: Callable[[], None] = _nothing_to_prepare,
+    env: Mapping[str, str] | None = None,
 ) -> Child:
     """Fork this process; the child runs `call` and exits with its result. It keeps the owned fds in `keep` only.
 
-    `prepare` is called in the child while SIGINT and SIGTERM are still blocked there.
+    `prepare` is called in the child while SIGINT and SIGTERM are still blocked there. `env`: see `launch`.
     """
     parent = process.current_process()
     parent_name, parent_pid, authkey = parent.name, os.getpid(), bytes(parent.authkey)
@@ -105,11 +108,16 @@ def launch_fork(
         private.run_after_forkers()
         return call()
 
-    return fork(adopted, keep=keep, bound=bound, prepare=prepare)
+    return fork(adopted, keep=keep, bound=bound, prepare=prepare, env=env)
 
 
 def fork(
-    call: Callable[[], int], *, keep: Sequence[int], bound: bool, prepare: Callable[[], None] = _nothing_to_prepare
+    call: Callable[[], int],
+    *,
+    keep: Sequence[int],
+    bound: bool,
+    prepare: Callable[[], None] = _nothing_to_prepare,
+    env: Mapping[str, str] | None = None,
 ) -> Child:
     """The bare fork: `call` itself makes multiprocessing's state consistent.
 
@@ -128,7 +136,7 @@ def fork(
                 os.close(fd)
             raise
         if pid == 0:
-            child.end_with(lambda: _forked(call, pipe, sentinel, bound, prepare, mask.before))
+            child.end_with(lambda: _forked(call, pipe, sentinel, bound, prepare, mask.before, env))
         if pipe is not None:
             os.close(pipe[1])
         return _watch("fork", pid, pipe)
@@ -141,8 +149,10 @@ def _forked(
     bound: bool,
     prepare: Callable[[], None],
     sigmask: list[int],
+    env: Mapping[str, str] | None,
 ) -> int:
     child.forget_parent()
+    os.environ.update(env or {})
     child.forked, child.parent_sentinel = True, sentinel
     if pipe is not None:
         os.close(pipe[0])
@@ -154,14 +164,16 @@ def _forked(
     return call()
 
 
-def _launch_spawn(entry: str, buffers: list[Buffer], fds: Sequence[int], name: str, bound: bool) -> Child:
+def _launch_spawn(
+    entry: str, buffers: list[Buffer], fds: Sequence[int], name: str, bound: bool, env: Mapping[str, str] | None
+) -> Child:
     tracker = _tracker_fd()
     sentinel = lifeline.reading_end()
     pipe = None if hasattr(os, "pidfd_open") else os.pipe()
     spooled = -1
     try:
         with interpreter.blocked_signals() as mask:
-            facts = record.describe(entry=entry, name=name, bound=bound, tracker=tracker, known_env=None)
+            facts = record.describe(entry=entry, name=name, bound=bound, tracker=tracker, known_env=None, env=env)
             facts |= {"lifeline": sentinel, "fds": list(fds), "sigmask": mask.before}
             text = marshal.dumps(facts)
             spooled = spool.spool([text, *buffers])
@@ -179,14 +191,20 @@ def _launch_spawn(entry: str, buffers: list[Buffer], fds: Sequence[int], name: s
 
 
 def _launch_served(
-    entry: str, buffers: list[Buffer], fds: Sequence[int], name: str, bound: bool, preload: Sequence[str]
+    entry: str,
+    buffers: list[Buffer],
+    fds: Sequence[int],
+    name: str,
+    bound: bool,
+    preload: Sequence[str],
+    env: Mapping[str, str] | None,
 ) -> Child:
     tracker = _tracker_fd()
     the_server.ensure_running()
     the_server.preload(preload)
     known_env = the_server.known_env
     facts = record.describe(
-        entry=entry, name=name, bound=bound, tracker=tracker, known_env={} if known_env is None else known_env
+        entry=entry, name=name, bound=bound, tracker=tracker, known_env={} if known_env is None else known_env, env=env
     )
     text = marshal.dumps(facts)
     spooled = spool.spool([text, *buffers])

@@ -27,7 +27,7 @@ _PRELOAD = (
 class Popen:
     """The running process of one Process object; the interface is `multiprocessing.popen_fork.Popen`'s."""
 
-    def __init__(self, process: Any, method: str, preload: tuple[str, ...] = ()) -> None:
+    def __init__(self, process: Any, method: str) -> None:
         self.method = method
         # What the target returns. A file and not a pipe: the child writes all of it at once, so that it can end, and
         # join() need not read anything, whatever its size; and nobody has to read what nobody asks for.
@@ -35,7 +35,7 @@ class Popen:
             self.result_fd = owned.own(spool.anonymous_file("procflow"))
         self._release = when_dropped(self, owned.close, self.result_fd, owned.generation())
         try:
-            self.child = _launch(process, method, (*_PRELOAD, *preload), self.result_fd)
+            self.child = _launch(process, method, self.result_fd)
             self.pid, self.sentinel = self.child.pid, self.child.sentinel
         except BaseException:
             self.close()
@@ -79,17 +79,28 @@ class Popen:
         self._release()
 
 
-def _launch(process: Any, method: str, preload: tuple[str, ...], result_fd: int) -> Child:
+def _launch(process: Any, method: str, result_fd: int) -> Child:
     # A daemonic process is its parent's: it goes when the parent goes, however that ends. Others may outlive it.
     bound: bool = process.daemon or process._bound
+    env: dict[str, str] | None = process._env
     if method == "fork":
         sentinel = lifeline.reading_end()
-        return fork(lambda: process_entry.bootstrap(process, sentinel, result_fd), keep=(result_fd,), bound=bound)
+        return fork(
+            lambda: process_entry.bootstrap(process, sentinel, result_fd), keep=(result_fd,), bound=bound, env=env
+        )
     _ensure_resource_tracker()
     data, fds = passing.dumps_for_child(process, _given(process), f"the process {process.name!r}", method)
+    preload = (*_PRELOAD, *process._preload)
     for attempt in (1, 2):
         child = launch(
-            method, process_entry.ENTRY, data, [*fds, result_fd], name=process.name, bound=bound, preload=preload
+            method,
+            process_entry.ENTRY,
+            data,
+            [*fds, result_fd],
+            name=process.name,
+            bound=bound,
+            preload=preload,
+            env=env,
         )
         try:
             _ = child.pid

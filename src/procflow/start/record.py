@@ -24,9 +24,18 @@ if TYPE_CHECKING:
 
 
 def describe(
-    *, entry: str, name: str, bound: bool, tracker: int, known_env: Mapping[str, str] | None
+    *,
+    entry: str,
+    name: str,
+    bound: bool,
+    tracker: int,
+    known_env: Mapping[str, str] | None,
+    env: Mapping[str, str] | None = None,
 ) -> dict[str, Any]:
-    """Describe this process for a child. `known_env` is what the child has already; None: all of os.environ."""
+    """Describe this process for a child.
+
+    `known_env` is what the child has already; None: all of os.environ. `env` is what it is to have beside that.
+    """
     current = process.current_process()
     return {
         "entry": entry,
@@ -40,7 +49,7 @@ def describe(
         "sys_path": sys_path(),
         "sys_argv": [str(argument) for argument in getattr(sys, "argv", ())],
         "cwd": _cwd(),
-        "env": None if known_env is None else _env_changes(known_env),
+        "env": _env_changes(known_env, env or {}),
         "umask": None if known_env is None else _umask(),
         "main": main_module.describe(),
         "start_method": child.start_method,
@@ -62,8 +71,10 @@ def _cwd() -> str | None:
         return None  # it was removed
 
 
-def _env_changes(known: Mapping[str, str]) -> tuple[dict[str, str], list[str]] | None:
-    now = dict(os.environ)
+def _env_changes(known: Mapping[str, str] | None, more: Mapping[str, str]) -> tuple[dict[str, str], list[str]] | None:
+    if known is None:
+        return (dict(more), []) if more else None
+    now = {**os.environ, **more}
     if now == known:
         return None
     changed = {name: value for name, value in now.items() if known.get(name) != value}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import faulthandler
+import marshal
 import os
 import select
 import signal
@@ -14,38 +15,52 @@ from procflow.wire.packets import BOOTED, INIT_FAILED, READY
 from procflow.worker.answer import write_frame
 from procflow.worker.run import Runner
 from procflow.worker.status import MEMORY, PAGE_SIZE, STACK_SIGNAL, open_page
+from procflow.worker.task import tell_in_process
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+    from contextlib import AbstractContextManager
+    from typing import TypedDict
 
     from procflow.worker.memory import Meter
 
-    Initializer = tuple[Callable[..., object] | None, Sequence[object]]  # and its arguments
+    Manager = AbstractContextManager[object, bool | None]
+    # The initializer, its arguments, and the worker's context.
+    Custom = tuple[Callable[..., object] | None, Sequence[object], Callable[[], Manager] | None]
 
-__all__ = ["EAGER", "FDS", "PLAIN", "SLEEPY", "STREAM", "prepare", "run", "serve"]
+    class Facts(TypedDict):
+        """What a worker is told of itself: plain values."""
+
+        stream: bool  # its task pipe is a plain one
+        eager: bool  # a core is there for each worker
+        slot: int
+        seed: int  # the pool's
+        threads: int  # that native libraries may use; 0: no limit
+        cpus: list[int]  # to which it is bound; none: to no others than the pool's process
+
+
+__all__ = ["FDS", "prepare", "run", "serve"]
 
 FDS = 5  # task pipe, result pipe, status page, files for big tasks and results; more are the initializer's arguments'
-HEAD = 2  # bytes
 SPIN = 100e-6  # seconds: how long a thread that submits and waits takes between an answer and the next task
-PLAIN, STREAM = b"p", b"s"  # first byte of the payload: the kind of the task pipe
-SLEEPY, EAGER = b"0", b"1"  # second byte: whether a core is there for each worker
 
 
 def run(payload: bytes | memoryview, fds: list[int]) -> int:
-    """Entry of a spawned or forkserver worker: the payload is the kind of channel, then the pickled initializer."""
-    data = bytes(payload)
+    """Entry of a spawned or forkserver worker: the payload is the marshalled facts, and what is custom, pickled."""
+    facts: Facts
+    facts, custom = marshal.loads(payload)
 
-    def load() -> Initializer:
-        if len(data) == HEAD:
-            return None, ()
+    def load() -> Custom:
+        if not custom:
+            return None, (), None
         write_frame(fds[1], BOOTED)  # the pool may launch another one: an initializer can take long
         from procflow.start.passing import loads_in_child
 
-        loaded: Initializer = loads_in_child(data[HEAD:], fds[FDS:])
+        loaded: Custom = loads_in_child(custom, fds[FDS:])
         return loaded
 
-    return serve(fds[:FDS], load, stream=data[:1] == STREAM, eager=data[1:HEAD] == EAGER)
+    return serve(fds[:FDS], load, facts)
 
 
 def prepare() -> None:
@@ -57,16 +72,23 @@ def prepare() -> None:
     signal.signal(signal.SIGINT, _leave_to_the_parent)
 
 
-def serve(fds: Sequence[int], load: Callable[[], Initializer], *, stream: bool, eager: bool) -> int:
-    """Load the initializer and call it, then run packets; return the exit code."""
-    tasks, results, status, big_tasks, big_results = fds
+def serve(fds: Sequence[int], load: Callable[[], Custom], facts: Facts) -> int:
+    """Load the initializer and call it, enter the context, then run packets; return the exit code."""
+    _, results, status, _, _ = fds
     _tell_stack_into(status)
-    failed = "Its initializer or initargs can't be rebuilt in a worker"
+    context: Manager | None = None
+    failed = "It could not be bound to its processors, or its threads could not be limited"
     try:
-        initializer, initargs = load()
+        _settle(facts)
+        failed = "Its initializer, initargs or worker_context can't be rebuilt in a worker"
+        initializer, initargs, make_context = load()
         failed = "Its initializer raised"
         if initializer is not None:
             initializer(*initargs)
+        failed = "Its worker_context raised"
+        if make_context is not None:
+            context = make_context()
+            context.__enter__()
     except BaseException as error:  # noqa: BLE001 - an initializer may raise anything, SystemExit too
         import traceback
 
@@ -74,8 +96,29 @@ def serve(fds: Sequence[int], load: Callable[[], Initializer], *, stream: bool, 
         text = f"{failed}:\n" + "".join(traceback.format_exception(type(error), error, error.__traceback__))
         write_frame(results, INIT_FAILED, text.encode("utf-8", "backslashreplace"))
         return 1
+    try:
+        return _run_packets(fds, facts)
+    finally:
+        if context is not None:
+            context.__exit__(None, None, None)
+
+
+def _settle(facts: Facts) -> None:
+    """Before anything else is imported: some libraries look at their processors when they are."""
+    if facts["cpus"]:
+        os.sched_setaffinity(0, facts["cpus"])
+    if facts["threads"]:
+        from procflow.worker.threads import limit
+
+        limit(facts["threads"])
+
+
+def _run_packets(fds: Sequence[int], facts: Facts) -> int:
+    tasks, results, status, big_tasks, big_results = fds
+    stream, eager = facts["stream"], facts["eager"]
     page, log = open_page(status)
-    runner = Runner(results, page, log, big_tasks, big_results, portable=stream)
+    runner = Runner(results, page, log, big_tasks, big_results, portable=stream, slot=facts["slot"], seed=facts["seed"])
+    tell_in_process(runner.place)
     read_packet = stream_reader(tasks) if stream else packet_reader(tasks)
     spin = _spinner(tasks)
     meter = _meter(page[MEMORY], portable=stream)

@@ -27,11 +27,13 @@ from procflow.wire.parcels import VIEWS_MOST, Reader
 from procflow.wire.pickling import loads
 from procflow.worker.answer import Answer
 from procflow.worker.attempts import Again, ExitAgain, Retried
-from procflow.worker.status import REVOKED, RUNS, SINCE, STOP, STOP_SEQ, WIDEST, WIDTH_BITS
+from procflow.worker.status import NOTHING, REVOKED, RUNS, SINCE, STOP, STOP_SEQ, WIDEST, WIDTH_BITS
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator, Sequence
+
+    from procflow.worker.task import Place
 
     Header = tuple[int, int, int, int, int, int, int, int, int, int]  # TASK of wire/packets.py
 
@@ -53,14 +55,19 @@ class Runner:
         results: int,
         *,
         portable: bool = False,
+        slot: int = 0,
+        seed: int = 0,
     ) -> None:
-        """`tasks` and `results` are the files for what is big."""
+        """`tasks` and `results` are the files for what is big. `slot` and `seed` (the pool's) are told to tasks."""
         mapped = can_map() and not portable
         self._page = page
         self._answer = Answer(out, page, log, Writer(results, mapped=mapped, limit=RESULTS_MOST))
         self._reader = Reader(tasks, mapped=mapped, most_views=VIEWS_MOST)
         self._functions: dict[int, Callable[..., object]] = {}
         self._oldest = 0
+        self._slot, self._seed = slot, seed
+        self._header: Header | None = None  # of the packet that runs
+        self._values: Sequence[object] = ()  # those of its items that run together and are done
         self.was_quick = True  # the last packet
         self.exit_code: int | None = None  # set when a task called sys.exit(): the worker ends after this answer
 
@@ -87,10 +94,24 @@ class Runner:
         if oldest != self._oldest:
             self._forget(oldest)
         # In a frame of its own: what the packet brought is released before the pool learns that the worker is free.
+        self._header = header
         self._run_packet(answer, packet, header, unit)
+        self._header, self._values = None, ()
         now = perf_counter()
         answer.finish(now)
         self.was_quick = now - began < QUICK
+
+    def place(self) -> Place | None:
+        """Where the item that runs is. Everything is known already, but for who asks: see task.py."""
+        header = self._header
+        if header is None:
+            return None
+        _, job, _, start, _, _, kind, _, _, attempt = header
+        runs, done = self._page[RUNS], len(self._values)
+        if runs == NOTHING or done >= runs & WIDEST != WIDEST:
+            return None  # items are unpickled, or the values of those that ran together are pickled
+        at = (runs >> WIDTH_BITS) + done
+        return 0 if kind == CALLS else at, attempt if at == start else 1, self._slot, self._seed, job, at
 
     def _run_packet(
         self,
@@ -220,6 +241,7 @@ class Runner:
     ) -> int:
         """Run `unit` items; return how many are done with, 0 if the worker is to exit."""
         values: list[object] = []
+        self._values = values
         try:
             if unit == 1:
                 answer.value(function(next(items)))
