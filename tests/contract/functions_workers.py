@@ -113,9 +113,9 @@ def variable(name):
     return os.environ.get(name)
 
 
-def pid_of_import(name):
-    """Return the process that has imported a module which keeps that, and this process."""
-    return __import__(name).PID, os.getpid()
+def kept_at_import(name):
+    """Return what a module has kept when it was imported, and this process."""
+    return __import__(name).KEPT, os.getpid()
 
 
 class Context:

@@ -100,7 +100,7 @@ def test_seeds_depend_on_nothing_but_the_seed_of_the_pool_and_the_calls(open_poo
             seeds += pool.imap(w.seed, iter(range(20)), chunksize)
             seeds += [pool.submit(w.seed).result(DEADLOCK) for _ in range(3)]
             seeds += pool.map(w.seed_after, [0.0] * 20 + [2e-3] * 5, chunksize)
-            return seeds + [pool.apply(w.seed)]
+            return [*seeds, pool.apply(w.seed)]
 
     with procflow.Pool(engine="serial", seed=11) as serial:
         expected = serial.map(w.seed, range(40)) + list(serial.imap(w.seed, range(20)))

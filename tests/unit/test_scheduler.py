@@ -603,6 +603,15 @@ def test_the_end_of_a_retired_worker_starts_no_other() -> None:
     assert driver.take("start") == []
 
 
+def test_a_worker_gets_the_slot_of_the_one_that_it_replaces() -> None:
+    driver = Driver(3)
+    driver.scheduler.worker_gone(2)
+    assert driver.take("start") == [(4, 1)]
+    driver.scheduler.worker_gone(3)
+    driver.scheduler.worker_gone(1)
+    assert sorted(driver.take("start")) == [(5, 2), (6, 0)]
+
+
 def test_a_chunk_counts_as_one_task() -> None:
     driver = Driver(maxtasksperchild=2)
     driver.job(30, seconds=QUICK, grain=3)
