@@ -69,6 +69,19 @@ def test_a_pool_squares(method: str) -> None:
 
 
 @every_start_method
+def test_random_points_give_one_estimate_however_many_workers_there_are(method: str) -> None:
+    done = run("pool-seeds.py", method)
+    lines = done.stdout.splitlines()
+    assert [line for line in lines if line.startswith("pi")] == [
+        "pi is about 3.1442, by 1 workers",
+        "pi is about 3.1442, by 3 workers",
+    ]
+    assert lines[:3] == ["a worker begins, one of 1", "a worker ends", "pi is about 3.1442, by 1 workers"]
+    assert 1 <= lines.count("a worker begins, one of 3") == lines.count("a worker ends") - 1 <= 3
+    assert done.stderr == ""
+
+
+@every_start_method
 def test_a_worker_says_hello_through_a_pipe(method: str) -> None:
     done = run("pool-pipe.py", method)
     assert (done.stdout, done.stderr) == ("Hello!\n", "")

@@ -2,10 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import assert_type
+from collections.abc import Generator, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, nullcontext
+from typing import IO, assert_type
 
-from procflow import Future, Pool, Process, WorkerDied, current_process, get_context
+from procflow import (
+    Future,
+    Pool,
+    PoolExecutor,
+    Process,
+    TaskInfo,
+    WorkerDied,
+    current_process,
+    current_task,
+    get_context,
+)
 
 
 def length(text: str) -> int:
@@ -38,6 +50,25 @@ def check(pool: Pool) -> None:
     assert_type(view.submit(length, "a").kill(), bool)
     with pool as same:
         assert_type(same, Pool)
+
+
+@contextmanager
+def opened(path: str) -> Generator[IO[str]]:
+    with open(path) as file:
+        yield file
+
+
+def workers() -> None:
+    assert_type(Pool(env={"A": "1"}, threads_per_worker=2, cpu_affinity=True, seed=1).seed, int)
+    Pool(2, env=[{"A": "1"}, {}], cpu_affinity=[0, [1, 2]], preload=["numpy"])
+    Pool(2, env=lambda slot: {"A": str(slot)}, cpu_affinity=range(2), worker_context=lambda: opened("a"))
+    Pool(2, worker_context=ThreadPoolExecutor)
+    Pool(2, worker_context=nullcontext)
+    assert_type(get_context("spawn").Pool(2, env={"A": "1"}, seed=2, worker_context=lambda: opened("a")), Pool)
+    PoolExecutor(2, env={"A": "1"}, threads_per_worker=1, seed=3)
+    task = current_task()
+    assert_type(task, TaskInfo)
+    assert_type((task.index, task.attempt, task.worker, task.seed), tuple[int, int, int, int])
 
 
 async def await_it(pool: Pool) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from procflow import Pool
+from procflow import Pool, PoolExecutor, current_task, get_context
 
 
 def length(text: str) -> int:
@@ -21,4 +21,11 @@ def wrong(pool: Pool) -> None:
     text: str = pool.submit(length, "a").result()  # type: ignore[assignment]  # pyright: ignore[reportAssignmentType]
     texts: list[str] = pool.map(length, ["a"])  # type: ignore[arg-type]  # pyright: ignore[reportAssignmentType]
     Pool(2, engine="remote")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    Pool(env={"A": 1})  # type: ignore[dict-item]  # pyright: ignore[reportArgumentType]
+    Pool(cpu_affinity="0")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    Pool(worker_context=length)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    Pool(seed="a")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    get_context("spawn").Pool(seed="a")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    PoolExecutor(2, enf={})  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+    current_task().index = 3  # type: ignore[misc]  # pyright: ignore[reportAttributeAccessIssue]
     print(text, texts)

@@ -37,6 +37,7 @@ def check(error: ProcessDied) -> None:
     assert_type(Doubler().result(), int)
     assert_type(Old().result(), Any)
     assert_type(get_context("spawn").Process(target=length, args=("a",)).result(), int)
+    assert_type(Process(target=length, args=("a",), env={"A": "1"}, preload=["numpy"]), Process[int])
     wider: Process[object] = process
     plain = Process(name="nothing to do")
     plain.start()

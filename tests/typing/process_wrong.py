@@ -15,4 +15,6 @@ def wrong() -> None:
     other: Process[str] = process  # type: ignore[assignment]  # pyright: ignore[reportAssignmentType]
     process.result("1")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     Process(target="length")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    Process(target=length, env={"A": 1})  # type: ignore[dict-item]  # pyright: ignore[reportArgumentType]
+    Process(target=length, preload=[1])  # type: ignore[list-item]  # pyright: ignore[reportArgumentType]
     print(text, other)

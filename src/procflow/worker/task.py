@@ -89,7 +89,7 @@ def current_task() -> TaskInfo:
     ...     return current_task().index, Random(current_task().seed).randint(1, sides)
     >>> with Pool(2, seed=1) as pool:
     ...     pool.map(throw, [6, 6, 100])
-    [(0, 3), (1, 3), (2, 62)]
+    [(0, 6), (1, 1), (2, 78)]
 
     A thread that a task has started in its worker learns which task the worker runs at that moment. (In the serial
     engine, where several threads may each run a task, a thread has none but its own.)
