@@ -23,9 +23,9 @@ def count_hits(points: int) -> int:
 @contextmanager
 def told(what: str) -> Iterator[None]:
     """Say when a worker comes and goes."""
-    print(f"a worker begins, {what}", flush=True)
+    print(f"a worker begins, {what}\n", end="", flush=True)  # one write: others print at the same time
     yield
-    print("a worker ends", flush=True)
+    print("a worker ends\n", end="", flush=True)
 
 
 def main() -> None:

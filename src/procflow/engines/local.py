@@ -316,11 +316,11 @@ class LocalEngine:
             else:
                 custom, passed = self._first_packed or self._pack_custom()
                 self._first_packed = None
-                payload: Any = facts, custom
+                head: Any = facts, len(custom)
                 made.child = launch(
                     self._method,
                     ENTRY,
-                    marshal.dumps(payload),
+                    [marshal.dumps(head), custom],
                     [*fds, *passed],
                     name=name,
                     bound=True,

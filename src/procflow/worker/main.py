@@ -47,9 +47,10 @@ SPIN = 100e-6  # seconds: how long a thread that submits and waits takes between
 
 
 def run(payload: bytes | memoryview, fds: list[int]) -> int:
-    """Entry of a spawned or forkserver worker: the payload is the marshalled facts, and what is custom, pickled."""
+    """Entry of a spawned or forkserver worker. The payload: its facts, marshalled, and what is custom, pickled."""
     facts: Facts
-    facts, custom = marshal.loads(payload)
+    facts, nbytes = marshal.loads(payload)  # which ignores what follows
+    custom = memoryview(payload)[len(payload) - nbytes :]
 
     def load() -> Custom:
         if not custom:
