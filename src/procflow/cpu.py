@@ -17,7 +17,9 @@ from __future__ import annotations
 import os
 import sys
 
-__all__ = ["cpu_count"]
+__all__ = ["cpu_count", "default_workers", "set_sharers", "sharers"]
+
+_sharers = 1  # processes, this one included, that were meant to keep the CPUs busy when it was started
 
 
 def cpu_count() -> int:
@@ -46,6 +48,22 @@ def cpu_count() -> int:
     allowed = affinity()
     limit = quota_limit()
     return max(1, allowed if limit is None else min(allowed, limit))
+
+
+def default_workers() -> int:
+    """Return how many workers a pool has if nobody says; in a worker of another pool, its share of the CPUs."""
+    return max(1, cpu_count() // _sharers)
+
+
+def sharers() -> int:
+    """Return how many processes share the CPUs, this one included: all workers, if it is one, and theirs."""
+    return _sharers
+
+
+def set_sharers(count: int) -> None:
+    """This process is a worker, one of so many."""
+    global _sharers
+    _sharers = count
 
 
 def override() -> int | None:

@@ -183,7 +183,7 @@ class PoolExecutor(concurrent.futures.Executor):
     [1, 2]
 
     Args:
-        max_workers: How many workers; by default the CPUs that this process may really use, see `cpu_count`.
+        max_workers: How many workers; by default as many as `Pool` has.
         mp_context: Where the start method comes from, see `get_context`; `multiprocessing`'s contexts are fine.
         initializer: Called in every worker, with `initargs`, before its first task.
         initargs: Its arguments.

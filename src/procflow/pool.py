@@ -8,7 +8,7 @@ import warnings
 import weakref
 from operator import index
 
-from procflow.cpu import cpu_count
+from procflow.cpu import default_workers
 from procflow.dispatch.dispatcher import DEFAULT, Dispatcher
 from procflow.dispatch.future import Future
 from procflow.dispatch.options import Options, as_number
@@ -55,7 +55,8 @@ class Pool:
     [1, 2, 3]
 
     Args:
-        processes: How many workers; by default the CPUs that this process may really use, see `cpu_count`.
+        processes: How many workers; by default the CPUs that this process may really use, see `cpu_count`. In a worker
+            of another pool, that worker's share of them.
         initializer: Called in every worker, with `initargs`, before its first task.
         initargs: Its arguments. Locks, queues and connections may be among them.
         maxtasksperchild: How many tasks a worker runs before a fresh one takes its place. A task is one item, or one
@@ -112,7 +113,7 @@ class Pool:
     ) -> None:
         stop_replay()
         if processes is None:
-            processes = cpu_count()
+            processes = default_workers()
         if index(processes) < 1:
             raise ValueError(f"processes must be at least 1, not {processes}")
         allowance = as_positive("maxtasksperchild", maxtasksperchild) or None
@@ -520,7 +521,7 @@ def _make_engine(
     portable = os.environ.get("PROCFLOW_PORTABLE", "") not in ("", "0")
     method: str = context.get_start_method()
     setup.check_for(method)
-    return LocalEngine(method, setup, eager=processes <= cpu_count(), portable=portable)
+    return LocalEngine(method, setup, eager=processes <= default_workers(), portable=portable)
 
 
 def read_whole(iterable: Iterable[T]) -> Sequence[T]:

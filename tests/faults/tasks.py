@@ -162,6 +162,15 @@ def map_in_a_pool(method: str) -> list[int]:
         return pool.map(double, range(3))
 
 
+def workers_of_a_pool_in_a_task(method: str) -> list[int]:
+    """As many as nobody has asked for, here and in a task of such a pool."""
+    import procflow
+    from procflow.cpu import default_workers
+
+    with procflow.get_context(method).Pool() as pool:
+        return [default_workers(), pool.apply(default_workers)]
+
+
 def work_and_double(n: int) -> int:
     """Work for a fifth of a millisecond."""
     end = time.perf_counter() + 2e-4

@@ -64,6 +64,16 @@ def test_two_pools_and_a_nested_one_work_side_by_side(ctx: procflow.Context) -> 
         assert nested.result(DEADLOCK) == [0, 2, 4]
 
 
+def test_a_pool_in_a_task_has_the_workers_share_of_the_processors(
+    ctx: procflow.Context, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PYTHON_CPU_COUNT", "6")
+    with ctx.Pool(2) as pool:
+        assert pool.apply(tasks.workers_of_a_pool_in_a_task, (ctx.get_start_method(),)) == [3, 1]
+    with ctx.Pool() as pool:
+        assert "6 workers" in repr(pool)
+
+
 def test_opening_and_closing_leaves_no_descriptor(ctx: procflow.Context) -> None:
     with ctx.Pool(2) as pool:
         pool.apply(os.getpid)

@@ -346,14 +346,15 @@ class LocalEngine:
 
     def _describe(self, slot: int, *, stream: bool) -> Facts:
         """Return what a worker in this slot is told of itself."""
-        setup = self._setup
+        setup, cpus = self._setup, self._setup.cpus(slot)
         return {
             "stream": stream,
             "eager": self._eager,
             "slot": slot,
             "seed": setup.seed,
             "threads": setup.threads,
-            "cpus": setup.cpus(slot),
+            "cpus": cpus,
+            "sharers": 1 if cpus else setup.sharers,  # what it is bound to is its own
         }
 
     def _pack_custom(self) -> tuple[bytes, list[int]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 
+from procflow.cpu import sharers
 from procflow.start.surroundings import checked_env, checked_preload
 from procflow.worker import threads
 
@@ -44,6 +45,7 @@ class Setup:
         context: Makes the context manager that a worker is entered in.
         preload: Modules that the fork server imports.
         seed: The pool's.
+        sharers: How many processes keep the CPUs busy: the workers, times those that this process is one of.
     """
 
     __slots__ = (
@@ -56,6 +58,7 @@ class Setup:
         "max_memory",
         "preload",
         "seed",
+        "sharers",
         "threads",
     )
 
@@ -81,6 +84,7 @@ class Setup:
         self.context = _checked_context(worker_context)
         self.preload = checked_preload(preload)
         self.seed = _checked_seed(seed)
+        self.sharers = processes * sharers()
         # By slot; what all have in common is there once.
         self._env = () if env is None else _env_of_slots(env, processes)
         self._cpus = _cpus_of_slots(cpu_affinity, processes)

@@ -9,6 +9,7 @@ import select
 import signal
 from time import perf_counter
 
+from procflow.cpu import set_sharers
 from procflow.start import main_module
 from procflow.wire.channel import packet_reader, stream_reader
 from procflow.wire.packets import BOOTED, INIT_FAILED, READY
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
         seed: int  # the pool's
         threads: int  # that native libraries may use; 0: no limit
         cpus: list[int]  # to which it is bound; none: to no others than the pool's process
+        sharers: int  # how many processes share them, see cpu.py
 
 
 __all__ = ["FDS", "prepare", "run", "serve"]
@@ -106,6 +108,7 @@ def serve(fds: Sequence[int], load: Callable[[], Custom], facts: Facts) -> int:
 
 def _settle(facts: Facts) -> None:
     """Before anything else is imported: some libraries look at their processors when they are."""
+    set_sharers(facts["sharers"])
     if facts["cpus"]:
         os.sched_setaffinity(0, facts["cpus"])
     if facts["threads"]:
