@@ -226,6 +226,17 @@ def test_an_idle_worker_has_an_unread_packet_taken_back_from_a_loaded_one() -> N
     assert [(p.worker, p.start) for p in driver.encode()] == [(2, unread.start)]
 
 
+def test_only_a_packet_of_several_chunks_can_be_divided() -> None:
+    driver = Driver(2)
+    driver.job(12, grain=3)
+    packets = driver.send()
+    assert [packet.divisible for packet in packets] == [packet.stop - packet.start > 3 for packet in packets]
+    assert not packets[-1].divisible
+    driver.job(1000, seconds=QUICK)
+    driver.finish(packets[0])
+    assert driver.send()[0].divisible
+
+
 def test_a_worker_whose_packets_were_all_taken_back_gets_what_waits() -> None:
     driver = Driver(1)
     dropped = driver.job(2, seconds=1.0)

@@ -902,6 +902,7 @@ class Scheduler:
             assert not self.slack[0]  # S8
         packets = [packet for worker in self.workers.values() for packet in worker.inflight.values()]
         assert self.divisible == sum(packet.divisible for packet in packets)  # S6
+        assert self.unresolved == sum(job.added - job.resolved for job in self.jobs.values())  # S6
         assert self._unready == sum(not worker.started for worker in self.workers.values())  # S6
         assert self._timed == sum(packet.job.limits.timeout > 0.0 for packet in packets)  # S6
         slots = [worker.slot for worker in self.workers.values() if worker.state != RETIRING]
