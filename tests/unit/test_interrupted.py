@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from procflow.start.interrupted import of_a_signal
+from procflow.wire import pickling
 
 
 def leave(_signum: int, _frame: FrameType | None) -> None:
@@ -73,3 +74,34 @@ def test_in_another_thread_nothing_is_a_signals() -> None:
     thread.start()
     thread.join()
     assert found == [False]
+
+
+class Interrupted:
+    """Its reduction is interrupted by the signal."""
+
+    def __init__(self, size: int) -> None:
+        self.size = size
+        self.reductions = 0
+
+    def __reduce__(self) -> Any:
+        self.reductions += 1
+        signal.raise_signal(signal.SIGUSR1)
+        return bytes, (self.size,)
+
+
+def out_of_time(_signum: int, _frame: FrameType | None) -> None:
+    raise TimeoutError("of the program")
+
+
+@pytest.mark.parametrize("pack", [pickling.dumps, pickling.pack])
+def test_an_exception_of_a_signal_handler_is_no_reason_to_pickle_by_value(
+    handle: Callable[[Any], object], pack: Callable[[object], object]
+) -> None:
+    handle(out_of_time)
+    pickling.pack(bytes(100_000))  # what follows something big goes another way
+    for _ in range(2):
+        interrupted = Interrupted(100)
+        with pytest.raises(TimeoutError, match="of the program"):
+            pack(interrupted)
+        assert interrupted.reductions == 1
+        pickling.pack(0)

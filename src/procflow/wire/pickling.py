@@ -48,7 +48,8 @@ def dumps(obj: object) -> bytes:
     """
     try:
         data = _dumps(obj, PROTOCOL)
-    except Exception:  # noqa: BLE001 - the object's own reduction: anything may be raised
+    except Exception as refusal:  # noqa: BLE001 - the object's own reduction: anything may be raised
+        _pass_on_a_signals(refusal)
         return _dumps_by_value(obj)
     if _needs_value(data):
         return _dumps_by_value(obj)
@@ -67,7 +68,8 @@ def pack(obj: object) -> bytes | Pieces:
     except _Big:
         _bigger = True
         return _pack_pieces(obj)
-    except Exception:  # noqa: BLE001 - the object's own reduction: anything may be raised
+    except Exception as refusal:  # noqa: BLE001 - the object's own reduction: anything may be raised
+        _pass_on_a_signals(refusal)
         return _pack_by_value(obj)
     if len(data) >= OUT_OF_BAND:
         _bigger = True
@@ -87,6 +89,14 @@ def unpack(data: bytes | Loose | Parcel) -> Any:
 def stream_of(data: bytes | Loose | Parcel) -> bytes | memoryview:
     """Return the stream of what has no buffers."""
     return data if isinstance(data, bytes) else data.pieces()[0]
+
+
+def _pass_on_a_signals(refusal: Exception) -> None:
+    """Raise it again if a signal handler of the program has: that is no word on the object."""
+    from procflow.start.interrupted import of_a_signal
+
+    if of_a_signal(refusal):
+        raise refusal
 
 
 def _needs_value(data: bytes) -> bool:
@@ -136,7 +146,8 @@ def _pack_pieces(obj: object) -> bytes | Pieces:
     out = _Parts()
     try:
         pickle.Pickler(out, PROTOCOL, buffer_callback=out.keep).dump(obj)
-    except Exception:  # noqa: BLE001 - the object's own reduction: anything may be raised
+    except Exception as refusal:  # noqa: BLE001 - the object's own reduction: anything may be raised
+        _pass_on_a_signals(refusal)
         return _pack_by_value(obj)
     if any(len(part) < _FRAME and _needs_value(bytes(part)) for part in out.parts):
         return _pack_by_value(obj)
