@@ -954,6 +954,18 @@ def test_an_attempt_that_succeeds_is_the_last() -> None:
     assert driver.take("finished") == [(1,)]
 
 
+def test_what_begins_again_does_not_wait_for_a_fresh_worker_while_another_one_is_idle() -> None:
+    driver = Driver(2, maxtasksperchild=1)
+    job = driver.job(1, limits=Limits(retries=1))
+    (packet,) = driver.send()
+    driver.scheduler.answered(packet.worker, packet.seq, 1, 1.0, True, [(0, 1)], 1.0)
+    (again,) = driver.send()
+    assert (again.start, again.attempt) == (0, 2)
+    assert again.worker != packet.worker
+    driver.finish(again)
+    assert driver.take("finished") == [(job.id,)]
+
+
 def test_what_begins_again_travels_alone() -> None:
     driver = Driver(window=1)
     job = driver.job(8, seconds=QUICK, closed=False, limits=TWICE)

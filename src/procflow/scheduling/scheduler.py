@@ -666,9 +666,8 @@ class Scheduler:
             self._failed_starts = 0  # it has shown that workers can start
             self._retire(worker)
             self._replace()
-        else:
-            self._fill()
-            self._retire_if_idle()
+        self._fill()
+        self._retire_if_idle()
 
     def _drop(self, worker: Worker, packet: Packet, unbegun: int = 0) -> None:
         """Take a packet from a live worker's list, and put it on its new level; `unbegun` items do not count."""
