@@ -173,12 +173,12 @@ def test_what_runs_is_told_only_where_the_page_is_of_one_moment(worker: LocalWor
 
 def test_a_worker_is_ended_when_its_stack_is_complete_and_no_sooner() -> None:
     expelled = Expelled("", (5, 50, 2.5))
-    now = monotonic() + CUT_PAUSE
+    now, pause = monotonic() + CUT_PAUSE, 1.5 * CUT_PAUSE  # more than one, whichever way the sums are rounded
     assert not expelled.is_due(now, "")
     assert not expelled.is_due(now + CUT_PAUSE / 2, "Thread")  # too early for a look
-    assert not expelled.is_due(now + CUT_PAUSE, "Thread")
-    assert not expelled.is_due(now + 2 * CUT_PAUSE, "Thread 1")
-    assert expelled.is_due(now + 3 * CUT_PAUSE, "Thread 1")
+    assert not expelled.is_due(now + pause, "Thread")
+    assert not expelled.is_due(now + 2 * pause, "Thread 1")
+    assert expelled.is_due(now + 3 * pause, "Thread 1")
 
 
 def test_a_worker_that_can_not_tell_its_stack_is_ended_all_the_same() -> None:
