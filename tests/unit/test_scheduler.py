@@ -1204,3 +1204,99 @@ def test_of_items_whose_unpickling_takes_too_long_each_travels_alone_then() -> N
     driver.scheduler.overdue(20.0, {2: (packet.seq, packet.start, 10.0)})
     driver.scheduler.worker_gone(2, packet.seq, packet.start, 0, CAUSE)
     assert driver.take("lost") == [(job.id, 0, 1, CAUSE, OVERDUE)]
+
+
+# -- places of a cluster ----
+
+
+def test_with_no_place_items_wait_and_more_places_take_them() -> None:
+    driver = Driver(0)
+    job = driver.job(4)
+    assert driver.take("start") == driver.encode() == []
+    assert driver.scheduler.room(job, 0, None) > 0  # a stream is read before the first place is there
+    driver.scheduler.resize(2)
+    started = driver.take("start")
+    for worker, _ in started:
+        driver.scheduler.worker_ready(worker)  # type: ignore[arg-type]
+    assert [slot for _, slot in started] == [0, 1]
+    assert spans(driver.send()) == [(0, 1), (1, 2), (2, 3), (3, 4)]
+
+
+def test_when_there_are_fewer_places_the_last_slots_are_given_up() -> None:
+    driver = Driver(3, window=1)
+    driver.job(1)
+    (packet,) = driver.send()
+    last = driver.scheduler.workers[packet.worker]
+    assert last.slot == 2
+    driver.scheduler.resize(1)
+    assert {worker for (worker,) in driver.take("retire")} == set(driver.started[1:])
+    driver.finish(packet)  # what it holds comes to its end
+    assert driver.take("finished") == [(1,)]
+    driver.scheduler.resize(0)
+    assert driver.take("retire") == [(driver.started[0],)]
+    driver.job(1)
+    assert driver.encode() == []
+    driver.scheduler.resize(2)
+    assert [slot for _, slot in driver.take("start")] == [0, 1]
+
+
+def test_a_place_that_is_given_up_before_it_was_asked_for_is_forgotten_by_terminate() -> None:
+    scheduler = Scheduler(1)
+    scheduler.open()
+    scheduler.resize(0)
+    scheduler.terminate()
+    scheduler.check()
+    assert not scheduler.busy
+    assert scheduler.take() == []
+
+
+def test_terminate_keeps_the_number_of_places() -> None:
+    driver = Driver(2)
+    driver.scheduler.terminate()
+    driver.scheduler.resize(1)  # the cluster's news came late
+    driver.scheduler.check()
+
+
+def test_a_packet_is_lost_and_its_worker_stays() -> None:
+    driver = Driver(1)
+    driver.job(4, seconds=QUICK)
+    packet, *rest = driver.send()
+    driver.scheduler.packet_lost(packet.worker, packet.seq, CAUSE, 0.0)
+    assert driver.take("lost") == [(1, packet.start, packet.stop, CAUSE, DIED)]
+    for other in rest:
+        driver.finish(other)
+    for other in driver.send():
+        driver.finish(other)
+    assert driver.take("finished") == [(1,)]
+    assert driver.take("start") == []
+    assert driver.scheduler.workers[packet.worker].state == "ready"
+
+
+def test_a_worker_that_was_to_be_ended_with_a_lost_packet_takes_others() -> None:
+    driver = Driver(1)
+    driver.job(4, limits=Limits(timeout=1.0))
+    first, _ = driver.send()
+    worker = driver.scheduler.workers[first.worker]
+    driver.scheduler.overdue(10.0, {worker.id: (first.seq, first.start, 5.0)})
+    assert len(driver.take("expel")) == 1
+    driver.scheduler.packet_lost(worker.id, first.seq, CAUSE, 10.0)
+    assert worker.condemned is None
+    assert spans(driver.send()) == [(2, 3)]
+
+
+def test_the_items_of_a_lost_packet_begin_again_one_by_one() -> None:
+    driver = Driver(1)
+    driver.job(8, seconds=QUICK, limits=Limits(retries=1, outlives=frozenset({DIED})))
+    lost = driver.send()
+    for packet in lost:
+        driver.scheduler.packet_lost(packet.worker, packet.seq, CAUSE, 0.0)
+    again: list[Packet] = []
+    while packets := driver.send():
+        again += packets
+        for packet in packets:
+            driver.finish(packet)
+    assert sum(stop - start for start, stop in spans(again)) == 8
+    failed = {item for packet in lost for item in range(packet.start, packet.stop)}
+    assert {packet.start for packet in again if packet.attempt == 2} == failed
+    assert driver.take("lost") == []
+    assert driver.take("finished") == [(1,)]

@@ -593,6 +593,39 @@ class SchedulerMachine(RuleBasedStateMachine):
     def read(self, pick: int, seconds: float) -> None:
         self.read_one(self.pick(self.where(lambda p: p.outbox), pick), seconds)
 
+    @precondition(lambda self: hasattr(self, "scheduler"))
+    @rule(processes=st.integers(0, 4))
+    def resize(self, processes: int) -> None:
+        """A cluster grows and shrinks."""
+        self.scheduler.resize(processes)
+
+    @precondition(lambda self: self.where(lambda p: p.running or p.pipe) and not self.terminated)
+    @rule(pick=numbers, place=numbers)
+    def lose_a_packet(self, pick: int, place: int) -> None:
+        """Whoever had it is lost, with what it had not told; the worker is a place of a cluster, and stays."""
+        process = self.pick(self.where(lambda p: p.running or p.pipe), pick)
+        packet = self.pick([p for p in (process.running, *process.pipe) if p is not None], place)
+        if packet is process.running:
+            process.running = process.item = None
+            process.failed = set()
+        else:
+            process.pipe.remove(packet)
+        process.outbox = [answer for answer in process.outbox if answer.seq != packet.seq]
+        work, lost = self.works[packet.job.id], range(packet.done, packet.stop)
+        self.begins_again(work, packet, lost, DIED)
+        self.note_what_is_new()
+        self.scheduler.packet_lost(process.id, packet.seq, CAUSE, self.now)
+        for command in self.note_what_is_new():
+            if command[0] == "lost":
+                assert command[1] == packet.job.id  # M2
+                assert set(range(command[2], command[3])) <= set(lost), (command, lost)  # M2
+
+    def note_what_is_new(self) -> list[Command]:
+        commands = self.scheduler.take()
+        for command in commands:
+            self.note(command)
+        return commands
+
     @precondition(lambda self: self.processes)
     @rule(pick=numbers)
     def die(self, pick: int) -> None:
@@ -721,6 +754,8 @@ class SchedulerMachine(RuleBasedStateMachine):
             self.scheduler.close_job(work.state)
         if not self.closed:
             self.close()
+        if not self.scheduler.processes:
+            self.resize(1)  # else what waits would do so for ever
         for _ in range(STEPS):
             self.scheduler.check()
             self.take()

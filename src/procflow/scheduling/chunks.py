@@ -25,16 +25,17 @@ def blend(mean: float, sample: float) -> float:
     return sample if mean < 0.0 else mean + (sample - mean) * WEIGHT
 
 
-def stretched(stretch: float, *, dry: bool) -> float:
+def stretched(stretch: float, *, dry: bool, least: float = 1.0) -> float:
     """Return by how much packets are to be longer than their target, after one more was answered.
 
     Args:
-        stretch: Until now; at least 1.
+        stretch: Until now; at least `least`.
         dry: The worker had run out of packets when its answer was read, though work was waiting: the pool is slower
             than it, for instance as the program computes, and a thread that serves the pool gets the interpreter
             every 5 ms only.
+        least: 1, or more where the way to a worker and back takes long.
     """
-    return min(stretch * 1.5, STRETCH) if dry else max(1.0, stretch * 0.97)
+    return max(least, min(stretch * 1.5, STRETCH) if dry else stretch * 0.97)
 
 
 def fitting(seconds: float, workers: int, last: int, *, adaptive: bool, stretch: float = 1.0) -> int:

@@ -15,7 +15,8 @@ holds the pool's lock.
 S1  An item is in exactly one place: waiting in one span, delayed, in one packet, or resolved.      (check_s1)
 S2  A worker holds at most `window` packets, and is in the slack level of its number of packets.    (check_s2)
 S3  Never more than `processes` workers are alive, the retiring ones excepted.                      (check_s3)
-S4  While an item waits and no failure is being reported, a worker is there or is being started.    (check_s4)
+S4  While an item waits, `processes` is not 0 and no failure is being reported, a worker is there or is being started.
+    (check_s4)
 S5  A worker never begins more chunks than its allowance.                                           (check_s5)
 S6  What is counted, as `divisible`, is what a look at all workers and packets would give.          (check_s6)
 S7  No item begins more often than its job allows: once, and `retries` times more.                  (check_s7)
@@ -167,8 +168,9 @@ class Scheduler:
         window: int = 2,
         most: int = MOST,
         start_timeout: float = 0.0,
+        stretch: float = 1.0,
     ) -> None:
-        """`start_timeout`: seconds until a worker has to be ready; 0 for no limit."""
+        """`start_timeout`: seconds until a worker has to be ready; 0: no limit. `stretch`: the least; see `chunks`."""
         self.processes = processes
         self.start_timeout = start_timeout
         self.window = window
@@ -186,7 +188,7 @@ class Scheduler:
         self.stopped = False  # terminated: nothing is started or sent any more
         self._most = most  # chunks in a packet
         self._allowance = -1 if maxtasksperchild is None else maxtasksperchild
-        self._stretch = 1.0  # how much longer packets are than they would have to be
+        self._stretch = self._least_stretch = stretch  # how much longer packets are than they would have to be
         self._starting = 0  # workers in that state
         self._unready = 0  # workers that were not ready yet, also those that are retiring
         self._failed_starts = 0  # in a row
@@ -223,8 +225,8 @@ class Scheduler:
         job.added = stop = start + count
         job.waiting += count
         self.unresolved += count
-        if self._failed_starts >= START_ATTEMPTS and not self._starting:
-            self._failed_starts = 0  # new work is the occasion to try again
+        if self._failed_starts:
+            self._start_again()
         tail = self.ready[-1] if self.ready else None
         if tail is not None and tail[0] == job.id and tail[2] == start and not tail[3]:
             tail[2] = stop
@@ -314,8 +316,9 @@ class Scheduler:
 
     def room(self, job: Job, held: int, buffersize: int | None) -> int:
         """Return how many more items of a lazy input may be read now; `held` were read and are not consumed yet."""
-        packet = fitting(job.seconds, self.processes, job.packet, adaptive=job.adaptive, stretch=self._stretch)
-        return read_ahead(buffersize, self.processes, self.window, packet, job.grain) - held
+        workers = max(1, self.processes)  # with none yet, what the first one will take may be read
+        packet = fitting(job.seconds, workers, job.packet, adaptive=job.adaptive, stretch=self._stretch)
+        return read_ahead(buffersize, workers, self.window, packet, job.grain) - held
 
     @property
     def hungry(self) -> bool:
@@ -403,7 +406,8 @@ class Scheduler:
             if packet.done < packet.stop:
                 self._wait_again(job, packet.done, packet.stop, 0)
             if worker.inflight:
-                self._stretch = stretched(self._stretch, dry=next(iter(worker.inflight.values())).state == ENCODING)
+                dry = next(iter(worker.inflight.values())).state == ENCODING
+                self._stretch = stretched(self._stretch, dry=dry, least=self._least_stretch)
         job.resolved += count
         self.unresolved -= count
         if job.closed:
@@ -412,6 +416,16 @@ class Scheduler:
             self._settle(worker)
         elif again:
             self._fill()
+
+    def packet_lost(self, worker_id: int, seq: int, cause: Cause, now: float) -> None:
+        """The packet is lost, whatever it had begun, and the worker is there: it stands for many processes."""
+        worker = self.workers[worker_id]
+        packet = worker.inflight[seq]
+        if worker.condemned is not None and worker.condemned[0] is packet:
+            worker.condemned, worker.window = None, self.window
+        self._drop(worker, packet)
+        self._lose(packet, packet.done, packet.stop - packet.done, cause, DIED, now)
+        self._settle(worker)
 
     def taken_back(self, worker_id: int, seq: int | None) -> None:
         """The oldest unread packet of the worker was taken from its pipe; None: it had read them all."""
@@ -479,6 +493,17 @@ class Scheduler:
     def open(self) -> None:
         """Ask for all workers at once."""
         self._start(self.processes)
+
+    def resize(self, processes: int) -> None:
+        """From now on there are to be so many workers; 0: what waits does so until there are more."""
+        if self.stopped:
+            return
+        self.processes = processes
+        for worker in self.workers.values():
+            if worker.slot >= processes:
+                self._retire(worker)
+        self._start_again()
+        self._fill()
 
     def worker_ready(self, worker_id: int) -> None:
         """The worker's process runs and its initializer has returned."""
@@ -558,10 +583,11 @@ class Scheduler:
             level.clear()
         for command in self.commands:
             if command[0] == "start":  # nobody has taken it: there is no process whose end would be reported
-                self._starting -= 1
+                worker = self.workers.pop(command[1])
                 self._unready -= 1
-                self.alive -= 1
-                del self.workers[command[1]]
+                if worker.state == STARTING:  # else it was let go before it was asked for
+                    self._starting -= 1
+                    self.alive -= 1
         self.commands = [command for command in self.commands if command[0] in ("lost", "unstartable", "finished")]
         self._due.clear()
         for job, start, stop in open_spans:
@@ -696,6 +722,8 @@ class Scheduler:
         if job.dropped:
             self._resolve(job, stop - start)
         elif start < stop:  # else it was withdrawn as a whole before
+            if not self.alive:  # a worker that was let go has handed this back
+                self._start_again()
             self.ready.appendleft([job.id, start, stop, 1 if start in job.attempts else most])
             job.waiting += stop - start
 
@@ -779,8 +807,7 @@ class Scheduler:
                 self._wait_again(self.jobs[job_id], start, stop, 0)
                 released = True
         if released:
-            if self._failed_starts >= START_ATTEMPTS and not self._starting:
-                self._failed_starts = 0  # as with new items
+            self._start_again()
             self._fill()
         return self._due[0][0] - now if self._due else None
 
@@ -846,6 +873,11 @@ class Scheduler:
             self._unready += 1
             self.commands.append(("start", self._next_worker, slot))
 
+    def _start_again(self) -> None:
+        """If workers could not be started: something new waits, or there are other places, so it is tried again."""
+        if self._failed_starts >= START_ATTEMPTS and not self._starting:
+            self._failed_starts = 0
+
     def _replace(self) -> None:
         """Bring the number of workers back to `processes`; while draining, only as many as still find work."""
         if self.stopped or self._failed_starts >= START_ATTEMPTS:
@@ -896,7 +928,7 @@ class Scheduler:
                 assert worker.id in self.slack[len(worker.inflight)]  # S2
         alive = sum(worker.state != RETIRING for worker in self.workers.values())
         assert alive == self.alive <= self.processes  # S3
-        if self.ready and not self.stopped:
+        if self.ready and self.processes and not self.stopped:
             assert alive  # S4
             assert not self.slack[0]  # S8
         packets = [packet for worker in self.workers.values() for packet in worker.inflight.values()]
