@@ -6,7 +6,10 @@ from collections.abc import Iterator
 import pytest
 
 import procflow
+from tests.clusters import CLUSTERS, dask, futures, ray
 from tests.support import Leftovers
+
+__all__ = ["dask", "futures", "ray"]
 
 METHODS = ["fork", "spawn", "forkserver"]
 
@@ -36,9 +39,20 @@ def nothing_left(request: pytest.FixtureRequest, servers: None) -> Iterator[None
     if "unit" in str(request.path):
         yield
         return
+    for kind in CLUSTERS:
+        if kind in request.fixturenames or kind in _parameters(request.node):
+            request.getfixturevalue(kind)  # what it starts is there before
+            if kind == "ray":  # which starts and ends processes, threads and connections as it likes
+                yield
+                return
     before = Leftovers()
     yield
     before.check()
+
+
+def _parameters(test: pytest.Item) -> list[object]:
+    called = getattr(test, "callspec", None)
+    return [] if called is None else list(called.params.values())
 
 
 @pytest.fixture(params=METHODS)

@@ -101,6 +101,7 @@ if TYPE_CHECKING:
     from procflow.cpu import cpu_count as cpu_count
     from procflow.dispatch.future import Future as Future
     from procflow.errors import CancelledError as CancelledError
+    from procflow.errors import EngineError as EngineError
     from procflow.errors import ExecutorClosed as ExecutorClosed
     from procflow.errors import InitializerError as InitializerError
     from procflow.errors import NoCurrentTask as NoCurrentTask
@@ -145,6 +146,7 @@ _HOME = {
     "cpu_count": "cpu",
     "Future": "dispatch.future",
     "CancelledError": "errors",
+    "EngineError": "errors",
     "ExecutorClosed": "errors",
     "InitializerError": "errors",
     "NoCurrentTask": "errors",

@@ -15,6 +15,7 @@ import signal
 
 __all__ = [
     "CancelledError",
+    "EngineError",
     "ExecutorClosed",
     "InitializerError",
     "NoCurrentTask",
@@ -92,6 +93,17 @@ class TaskKilled(CancelledError):
 
 class PoolClosed(ProcflowError, ValueError):
     """The pool takes no more work: it was closed or terminated, or it belongs to another process."""
+
+
+class EngineError(PoolClosed, ConnectionError):
+    """The cluster or executor that a pool runs on is gone, or can't run its tasks. What was pending may have run."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__(text)
+        self.text = text
+
+    def __str__(self) -> str:
+        return self.text
 
 
 class ExecutorClosed(PoolClosed, RuntimeError):
@@ -174,17 +186,21 @@ class WorkerDied(ProcflowError, RuntimeError):
     Attributes:
         task: The index of the task in its call: the position in the input of a map, with a `chunksize` that of the
             first item which is lost; 0 for a single call.
-        pid: The process id that the worker had.
+        pid: The process id that the worker had; 0 if it is not known, as on a cluster.
         exitcode: As in `Process.exitcode`: -N for signal N; None if it could not be learnt.
         started: True if the task may have run, so that only an idempotent one may be tried again.
+        detail: What a cluster says of it.
     """
 
-    def __init__(self, task: int, pid: int, exitcode: int | None, started: bool) -> None:
-        super().__init__(task, pid, exitcode, started)
+    def __init__(self, task: int, pid: int, exitcode: int | None, started: bool, detail: str = "") -> None:
+        super().__init__(task, pid, exitcode, started, detail)
         self.task, self.pid, self.exitcode, self.started = task, pid, exitcode, started
+        self.detail = detail
 
     def __str__(self) -> str:
         held = "which had started" if self.started else "which had not started"
+        if not self.pid:
+            return f"a worker of the cluster was lost holding task {self.task}, which may have started. {self.detail}"
         ended = describe_exit(self.exitcode)
         return f"worker {self.pid} {ended} holding task {self.task}, {held}. {_advice(self.exitcode)}"
 

@@ -29,7 +29,8 @@ if TYPE_CHECKING:
 
     from procflow.dispatch.jobs import MapFuture
     from procflow.engines.base import Engine
-    from procflow.engines.setup import Affinity, Env, MakeContext
+    from procflow.engines.remote import RemoteEngine
+    from procflow.engines.setup import Affinity, Env, MakeContext, WorkerOptions
     from procflow.observe.progress import Progress
     from procflow.scheduling.scheduler import Job
 
@@ -38,6 +39,8 @@ if TYPE_CHECKING:
     R = TypeVar("R")
 
 __all__ = ["Pool"]
+
+START_TIMEOUT = 600.0  # seconds
 
 _open: weakref.WeakSet[Dispatcher] = weakref.WeakSet()  # terminated at exit
 
@@ -56,14 +59,16 @@ class Pool:
 
     Args:
         processes: How many workers; by default the CPUs that this process may really use, see `cpu_count`. In a worker
-            of another pool, that worker's share of them.
+            of another pool, that worker's share of them. On a cluster how many tasks run at once at most; by default as
+            many as it has places for.
         initializer: Called in every worker, with `initargs`, before its first task.
         initargs: Its arguments. Locks, queues and connections may be among them.
         maxtasksperchild: How many tasks a worker runs before a fresh one takes its place. A task is one item, or one
             chunk where a `chunksize` is given.
         context: Where the start method comes from, see `get_context`; by default procflow's default context.
         engine: "local": worker processes. "serial": no process, tasks run at once in the calling thread, with the
-            caller's own objects; a debugger works there.
+            caller's own objects; a debugger works there. Or a `FuturesEngine`, `DaskEngine` or `RayEngine` of
+            `procflow.engines`: the workers of an executor or cluster.
         start_timeout: Seconds that a worker may take to become ready, its initializer included; None for no limit. Then
             it is ended, as one that has failed; after three in a row the pool's tasks fail with `InitializerError`,
             which says where the last one was.
@@ -86,7 +91,9 @@ class Pool:
 
     Raises:
         ValueError: An argument is out of range, the engine is unknown, or can't do what is asked for: the serial one
-            has no workers with an environment, threads and processors of their own.
+            has no workers with an environment, threads and processors of their own, and those of a cluster are not the
+            pool's.
+        EngineError: The cluster can't be reached, or its workers have another version of Python or procflow.
         ModuleNotFoundError: `max_memory_per_worker` needs psutil on this system, or `threads_per_worker` threadpoolctl,
             which is not installed.
         TypeError: `initializer` or `worker_context` can't be called, or an argument is of the wrong type.
@@ -101,7 +108,7 @@ class Pool:
         maxtasksperchild: int | None = None,
         context: BaseContext | None = None,
         *,
-        engine: Literal["local", "serial"] = "local",
+        engine: Literal["local", "serial"] | RemoteEngine = "local",
         env: Env | None = None,
         threads_per_worker: int | None = None,
         cpu_affinity: Affinity = False,
@@ -109,35 +116,43 @@ class Pool:
         preload: Sequence[str] = (),
         seed: int | None = None,
         max_memory_per_worker: int | None = None,
-        start_timeout: float | None = 600.0,
+        start_timeout: float | None = START_TIMEOUT,
     ) -> None:
         stop_replay()
-        if processes is None:
-            processes = default_workers()
-        if index(processes) < 1:
+        if processes is not None and index(processes) < 1:
             raise ValueError(f"processes must be at least 1, not {processes}")
         allowance = as_positive("maxtasksperchild", maxtasksperchild) or None
         if start_timeout is not None and not as_number(start_timeout) > 0:
             raise ValueError(f"start_timeout must be a positive number of seconds, or None, not {start_timeout!r}")
-        setup = Setup(
-            processes,
-            initializer,
-            tuple(initargs),
-            max_memory_per_worker,
-            env=env,
-            threads_per_worker=threads_per_worker,
-            cpu_affinity=cpu_affinity,
-            worker_context=worker_context,
-            preload=preload,
-            seed=seed,
-        )
-        self._processes, self._seed = processes, setup.seed
-        made = _make_engine(engine, context, processes, setup)
+        options: WorkerOptions = {
+            "env": env,
+            "threads_per_worker": threads_per_worker,
+            "cpu_affinity": cpu_affinity,
+            "worker_context": worker_context,
+            "preload": preload,
+            "seed": seed,
+        }
+        chosen = _choose_engine(engine)
+        if chosen is not None:
+            _check_honoured(
+                chosen,
+                maxtasksperchild=maxtasksperchild,
+                context=context,
+                max_memory_per_worker=max_memory_per_worker,
+                start_timeout=start_timeout not in (None, START_TIMEOUT),
+                **options,
+            )
+        count = processes or default_workers()
+        setup = Setup(count, initializer, tuple(initargs), max_memory_per_worker, **options)
+        self._seed = setup.seed
+        made: Engine = _make_local(context, count, setup) if chosen is None else chosen.open(setup, processes)
         if made.inline:
-            processes, allowance = 1, None
+            count, allowance = 1, None
+        elif chosen is not None:
+            count, start_timeout = 0, None  # it tells how many there are
         self._options = DEFAULT
         self._viewed: Pool | None = None  # of what this is a view: it is ended when nobody holds it
-        self._core = Dispatcher(made, processes, allowance, start_timeout or 0.0)
+        self._core = Dispatcher(made, count, allowance, start_timeout or 0.0)
         self._when_dropped = when_dropped(self, self._left_behind, self._core)
         _open.add(self._core)
 
@@ -174,11 +189,7 @@ class Pool:
             TypeError: `retry_on` is no exception class.
         """
         made = Options(timeout, retries, retry_on, backoff, buffersize, progress)
-        if made.timeout and self._core.inline:
-            raise ValueError(
-                "the serial engine runs tasks in the thread that waits for them, so nothing can end one: leave "
-                "`timeout` out, or use engine='local'"
-            )
+        _check_honoured(self._core.engine, timeout=timeout)
         view: Pool = object.__new__(type(self))
         view.__dict__.update(self.__dict__)
         view._options = made
@@ -493,23 +504,35 @@ class Pool:
             core.terminate_later()
 
     def __repr__(self) -> str:
-        return f"<Pool of {self._processes}: {self._core.describe()}>"
+        return f"<Pool of {self._core.scheduler.processes}: {self._core.describe()}>"
 
     def __reduce__(self) -> str:
         raise NotImplementedError("a Pool can't be passed between processes or pickled; make one where you need it")
 
 
-def _make_engine(
-    engine: str,
-    context: BaseContext | None,
-    processes: int,
-    setup: Setup,
-) -> Engine:
+def _choose_engine(engine: object) -> SerialEngine | RemoteEngine | None:
+    """Return what is to be opened; None for the local engine, of which each pool makes its own."""
+    if engine == "local":
+        return None
     if engine == "serial":
-        setup.check_for_serial()
-        return SerialEngine(setup)
-    if engine != "local":
-        raise ValueError(f"unknown engine {engine!r}: choose 'local' or 'serial'")
+        return SerialEngine()
+    if isinstance(engine, str):
+        raise ValueError(f"unknown engine {engine!r}: choose 'local', 'serial' or an engine of procflow.engines")
+    from procflow.engines.remote import RemoteEngine
+
+    if not isinstance(engine, RemoteEngine):
+        raise TypeError(f"engine must be 'local', 'serial' or an engine of procflow.engines, not {engine!r}")
+    return engine
+
+
+def _check_honoured(engine: Engine, **asked: object) -> None:
+    """Refuse what the engine can't do."""
+    for option, value in asked.items():
+        if option in engine.refuses and value:
+            raise ValueError(f"{option}= can't be had on {engine!r}: {engine.refuses[option]}")
+
+
+def _make_local(context: BaseContext | None, processes: int, setup: Setup) -> Engine:
     from procflow.engines.local import LocalEngine
 
     if context is None:

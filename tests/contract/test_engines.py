@@ -62,8 +62,8 @@ def test_an_exception_that_is_returned_is_a_value(pool: procflow.Pool) -> None:
 # -- failures ----
 
 
-def test_a_failure_brings_the_workers_traceback(workers: procflow.Pool) -> None:
-    error = workers.submit(f.fail, 7).exception(DEADLOCK)
+def test_a_failure_brings_the_workers_traceback(elsewhere: procflow.Pool) -> None:
+    error = elsewhere.submit(f.fail, 7).exception(DEADLOCK)
     assert isinstance(error, ValueError)
     assert error.args == (7,)
     assert isinstance(error.__cause__, procflow.RemoteTraceback)
@@ -99,14 +99,14 @@ def test_a_future_tells_how_it_ended(pool: procflow.Pool) -> None:
 # -- callbacks ----
 
 
-def test_a_callback_has_returned_before_the_result_is_ready(workers: procflow.Pool) -> None:
+def test_a_callback_has_returned_before_the_result_is_ready(elsewhere: procflow.Pool) -> None:
     called, gate = threading.Event(), threading.Event()
 
     def callback(_: int) -> None:
         called.set()
         gate.wait(DEADLOCK)
 
-    future = workers.apply_async(f.double, (4,), callback=callback)
+    future = elsewhere.apply_async(f.double, (4,), callback=callback)
     assert called.wait(DEADLOCK)
     assert not future.ready()
     gate.set()
@@ -279,10 +279,10 @@ class Ending:
 
 
 @pytest.mark.parametrize("act", ["close", "terminate"])
-def test_a_call_whose_pickling_ends_the_pool_is_refused_or_resolved(workers: procflow.Pool, act: str) -> None:
-    workers.apply(f.pid)
+def test_a_call_whose_pickling_ends_the_pool_is_refused_or_resolved(elsewhere: procflow.Pool, act: str) -> None:
+    elsewhere.apply(f.pid)
     try:
-        future = workers.submit(f.double, Ending(getattr(workers, act)))  # type: ignore[arg-type]
+        future = elsewhere.submit(f.double, Ending(getattr(elsewhere, act)))  # type: ignore[arg-type]
     except procflow.PoolClosed:
         return
     future.wait(DEADLOCK)
@@ -309,9 +309,9 @@ def test_a_pool_that_is_closed_while_a_worker_starts_ends(open_local: Open, monk
 # -- waiting ----
 
 
-def test_a_result_that_is_late_is_a_timeout(workers: procflow.Pool, tmp_path: Path) -> None:
+def test_a_result_that_is_late_is_a_timeout(elsewhere: procflow.Pool, tmp_path: Path) -> None:
     gate = tmp_path / "gate"
-    future, results = workers.submit(f.wait_for, str(gate)), workers.imap(f.wait_for, [str(gate)])
+    future, results = elsewhere.submit(f.wait_for, str(gate)), elsewhere.imap(f.wait_for, [str(gate)])
     for error in (TimeoutError, multiprocessing.TimeoutError, procflow.TimeoutError):
         with pytest.raises(error):
             future.get(0.01)
@@ -406,12 +406,12 @@ def test_several_threads_may_wait_for_one_pool(pool: procflow.Pool) -> None:
 
 
 def test_a_map_is_not_finished_before_its_last_results_are_delivered(
-    workers: procflow.Pool, monkeypatch: pytest.MonkeyPatch
+    elsewhere: procflow.Pool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     original, early = jobs.MapJob.deliver, list[bool]()
 
     def deliver(job: jobs.MapJob, *args: Any) -> None:
-        other = threading.Thread(target=workers.submit, args=(f.double, 1))  # it performs what is to be performed
+        other = threading.Thread(target=elsewhere.submit, args=(f.double, 1))  # it performs what is to be performed
         other.start()
         other.join(DEADLOCK)
         assert job.future is not None
@@ -419,7 +419,7 @@ def test_a_map_is_not_finished_before_its_last_results_are_delivered(
         original(job, *args)
 
     monkeypatch.setattr(jobs.MapJob, "deliver", deliver)
-    assert workers.map_async(f.double, [1, 2, 3]).get(DEADLOCK) == [2, 4, 6]
+    assert elsewhere.map_async(f.double, [1, 2, 3]).get(DEADLOCK) == [2, 4, 6]
     assert not any(early)
 
 
@@ -506,23 +506,23 @@ def test_an_iterator_that_is_dropped_reads_no_more(pool: procflow.Pool) -> None:
 # -- what does not pickle ----
 
 
-def test_an_argument_that_does_not_pickle_fails_its_task_only(workers: procflow.Pool) -> None:
+def test_an_argument_that_does_not_pickle_fails_its_task_only(elsewhere: procflow.Pool) -> None:
     lock = threading.Lock()
-    futures = [workers.submit(f.recall, lock if x == 3 else x) for x in range(6)]
+    futures = [elsewhere.submit(f.recall, lock if x == 3 else x) for x in range(6)]
     errors = [future.exception(DEADLOCK) for future in futures]
     assert [x for x, error in enumerate(errors) if isinstance(error, procflow.PicklingError)] == [3]
     assert [error for error in errors if error is not None] == [errors[3]]
 
 
-def test_the_error_leads_to_the_part_that_does_not_pickle(workers: procflow.Pool) -> None:
+def test_the_error_leads_to_the_part_that_does_not_pickle(elsewhere: procflow.Pool) -> None:
     bad = {"config": [0, f.Holder(lock=threading.Lock())]}
     path = r"\['config'\]\[1\]\.lock"
-    assert re.search(r"It is args\[0\]" + path, str(workers.submit(f.recall, bad).exception(DEADLOCK)))
-    assert re.search(r"It is kwargs\['y'\]" + path, str(workers.submit(f.add, 1, y=bad).exception(DEADLOCK)))
+    assert re.search(r"It is args\[0\]" + path, str(elsewhere.submit(f.recall, bad).exception(DEADLOCK)))
+    assert re.search(r"It is kwargs\['y'\]" + path, str(elsewhere.submit(f.add, 1, y=bad).exception(DEADLOCK)))
     with pytest.raises(procflow.PicklingError, match="It is item 2" + path):
-        workers.map(f.recall, [0, 1, bad, 3], chunksize=2)
+        elsewhere.map(f.recall, [0, 1, bad, 3], chunksize=2)
     with pytest.raises(procflow.PicklingError, match=r"It is result\[0\]\.lock"):
-        workers.apply(f.return_a_lock_inside)
+        elsewhere.apply(f.return_a_lock_inside)
 
 
 def test_an_item_whose_unpickling_kills_its_worker_is_lost_alone(workers: procflow.Pool) -> None:
@@ -538,13 +538,13 @@ def test_an_item_whose_unpickling_kills_its_worker_is_lost_alone(workers: procfl
 
 
 @pytest.mark.parametrize("chunksize", [None, 1])
-def test_an_item_that_does_not_pickle_fails_its_item_only(workers: procflow.Pool, chunksize: int | None) -> None:
+def test_an_item_that_does_not_pickle_fails_its_item_only(elsewhere: procflow.Pool, chunksize: int | None) -> None:
     items = [0, 1, threading.Lock(), 3, 4]
-    results = workers.imap(f.recall, items, chunksize)
+    results = elsewhere.imap(f.recall, items, chunksize)
     found = [outcome(results) for _ in items]
     assert [isinstance(x, procflow.PicklingError) for x in found] == [False, False, True, False, False]
     with pytest.raises(procflow.PicklingError):
-        workers.map(f.recall, items, chunksize)
+        elsewhere.map(f.recall, items, chunksize)
 
 
 @pytest.mark.parametrize(
@@ -556,15 +556,15 @@ def test_an_item_that_does_not_pickle_fails_its_item_only(workers: procflow.Pool
     ],
 )
 def test_what_does_not_cross_on_the_way_back_fails_its_task_only(
-    workers: procflow.Pool, task: Callable[..., object], error: type[Exception]
+    elsewhere: procflow.Pool, task: Callable[..., object], error: type[Exception]
 ) -> None:
-    futures = [workers.submit(task if x == 3 else f.double, x) for x in range(6)]
+    futures = [elsewhere.submit(task if x == 3 else f.double, x) for x in range(6)]
     found = [future.exception(DEADLOCK) for future in futures]
     assert isinstance(found[3], error)
     assert [x for x in found if x is not None] == [found[3]]
     with pytest.raises(error):
-        workers.map(task, range(3))
-    assert workers.apply(f.double, (2,)) == 4
+        elsewhere.map(task, range(3))
+    assert elsewhere.apply(f.double, (2,)) == 4
 
 
 # -- deaths ----

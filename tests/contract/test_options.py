@@ -234,11 +234,11 @@ def test_the_time_between_attempts_grows(pool: procflow.Pool, tmp_path: Path) ->
     assert monotonic() - began >= 0.05 + 0.1 + 0.2
 
 
-def test_others_run_while_a_task_waits_for_its_next_attempt(workers: procflow.Pool, tmp_path: Path) -> None:
-    waits = workers.options(retries=1, backoff=1000.0).submit(f.fails_until, tmp_path / "runs", 2)
+def test_others_run_while_a_task_waits_for_its_next_attempt(elsewhere: procflow.Pool, tmp_path: Path) -> None:
+    waits = elsewhere.options(retries=1, backoff=1000.0).submit(f.fails_until, tmp_path / "runs", 2)
     has_begun(tmp_path / "runs")
-    assert workers.map(f.double, range(100)) == [2 * n for n in range(100)]
-    assert workers.submit(f.double, 4).result(DEADLOCK) == 8
+    assert elsewhere.map(f.double, range(100)) == [2 * n for n in range(100)]
+    assert elsewhere.submit(f.double, 4).result(DEADLOCK) == 8
     wait_until(waits.cancel, "the end of the first attempt")
     with pytest.raises(procflow.CancelledError, match="after 1 of its attempts had failed"):
         waits.result(DEADLOCK)
@@ -593,8 +593,8 @@ def test_a_stream_counts_items_that_took_too_long(workers: procflow.Pool) -> Non
     assert reports[-1].done == 3
 
 
-def test_a_task_that_waits_for_its_next_attempt_does_not_run(workers: procflow.Pool, tmp_path: Path) -> None:
-    future = workers.options(retries=1, backoff=1000.0).submit(f.fails_until, tmp_path / "runs", 2)
+def test_a_task_that_waits_for_its_next_attempt_does_not_run(elsewhere: procflow.Pool, tmp_path: Path) -> None:
+    future = elsewhere.options(retries=1, backoff=1000.0).submit(f.fails_until, tmp_path / "runs", 2)
     has_begun(tmp_path / "runs")
     wait_until(lambda: not future.running(), "the end of the first attempt")
     assert not future.done()

@@ -73,9 +73,9 @@ def test_an_initializer_is_no_task(open_pool: Open) -> None:
 
 
 @pytest.mark.parametrize("method", ["fork", "forkserver"])
-def test_a_process_that_a_task_has_started_is_no_task(pool: procflow.Pool, method: str) -> None:
-    assert pool.apply(w.task_of_a_process, (method,)) is None
-    assert pool.apply(w.task).index == 0
+def test_a_process_that_a_task_has_started_is_no_task(own: procflow.Pool, method: str) -> None:
+    assert own.apply(w.task_of_a_process, (method,)) is None
+    assert own.apply(w.task).index == 0
 
 
 def test_a_thread_of_a_task_sees_the_task_of_its_worker(workers: procflow.Pool) -> None:

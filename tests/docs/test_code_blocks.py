@@ -17,11 +17,14 @@ from typing import NamedTuple
 
 import pytest
 
+from tests.clusters import needs
+
 ROOT = Path(__file__).parents[2]
 PAGES = sorted([ROOT / "README.md", *(ROOT / "docs").rglob("*.md")])
 DEADLOCK = 100.0
 BLOCK = re.compile(r"^```(?P<language>\w*)[^\n]*\n(?P<body>.*?)^```\s*$", re.MULTILINE | re.DOTALL)
 END_OF_BLOCK = "-- end of block --"
+NEEDS = {"clusters": "distributed"}  # by page
 
 
 class Example(NamedTuple):
@@ -60,6 +63,8 @@ def test_blocks_are_paired_with_their_output() -> None:
 
 @pytest.mark.parametrize("page", PAGES, ids=[str(page.relative_to(ROOT)) for page in PAGES])
 def test_a_page_prints_what_it_says(page: Path, tmp_path: Path) -> None:
+    if page.stem in NEEDS:
+        needs(NEEDS[page.stem])
     examples = examples_of(page.read_text(encoding="utf-8"))
     if not examples:
         return

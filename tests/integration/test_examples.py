@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.clusters import needs
+
 EXAMPLES = Path(__file__).parents[2] / "examples"
 DEADLOCK = 60.0
 DEFAULT = "the default"
@@ -123,6 +125,19 @@ def test_tokens_are_counted_as_the_serial_loop_counts_them(method: str) -> None:
     # Not a terminal: plain lines, one for each tenth.
     lines = done.stderr.splitlines()
     assert lines == [f"{which}: {4 * k} of 40 files" for which in ("parallel", "serial") for k in range(1, 11)]
+
+
+def test_tokens_are_counted_on_a_cluster() -> None:
+    needs("distributed")
+    done = run("token-count-dask.py", DEFAULT, "--limit", "20")
+    assert re.fullmatch(
+        r"20 files of Python \S+\n"
+        r"\d{4,} tokens\n"
+        r"cluster: \d+\.\d\d s\n"
+        r"serial:  \d+\.\d\d s, \d+\.\d\d times as long\n"
+        r"equal: yes\n",
+        done.stdout,
+    ), done.stdout
 
 
 def test_files_that_do_not_tokenize_are_reported(tmp_path: Path) -> None:

@@ -41,7 +41,7 @@ from procflow.wire.pickling import dumps
 from procflow.wire.pieces import Loose, Pieces
 from procflow.worker import run as run_module
 from procflow.worker.attempts import Retried
-from procflow.worker.run import Runner
+from procflow.worker.run import open_runner
 from procflow.worker.status import (
     BEGUN,
     FIRST,
@@ -98,7 +98,7 @@ class Bench:
         os.close(page)
         self.tasks = Writer(anonymous_file("tasks"), mapped=True)
         self.results = Reader(anonymous_file("results"), mapped=True)
-        self.runner = Runner(self.writer, self.page, self.log, self.tasks.fd, self.results.fd)
+        self.runner = open_runner(self.writer, self.page, self.log, self.tasks.fd, self.results.fd)
         self.seq = 0
 
     def close(self) -> None:

@@ -81,11 +81,19 @@ class Cancelling:
             return future.was_cancelled
         deadline = monotonic() + KILL_TIME
         while not future.has_outcome and not self.cancel(future, job, index):
-            if not self._core.engine.expels or monotonic() >= deadline:
+            if not self._core.engine.expels:
+                self._refuse()
+                break
+            if monotonic() >= deadline:
                 break
             self._condemn(job.state, index, index + 1)
             self._core.wait(future, max(0.0, min(deadline - monotonic(), CUT_TIME)))
         return future.was_cancelled
+
+    def _refuse(self) -> None:
+        engine = self._core.engine
+        if "kill" in engine.refuses:
+            raise ValueError(f"kill() can't end this task on {engine!r}: {engine.refuses['kill']}")
 
     @step
     def _kill_map(self, future: Future[Any], state: Job) -> None:

@@ -26,6 +26,7 @@ from procflow.dispatch.outcome import Failure
 from procflow.dispatch.stream import StreamJob
 from procflow.engines.base import PUT_OFF, RAISED
 from procflow.errors import (
+    EngineError,
     InitializerError,
     PicklingError,
     PoolBusy,
@@ -68,7 +69,9 @@ class Dispatcher:
         self, engine: Engine, processes: int, maxtasksperchild: int | None, start_timeout: float = 0.0
     ) -> None:
         self.engine = engine
-        self.scheduler = Scheduler(processes, maxtasksperchild, engine.window, engine.most, start_timeout)
+        self.scheduler = Scheduler(
+            processes, maxtasksperchild, engine.window, engine.most, start_timeout, engine.stretch
+        )
         self.guard = Guard()
         self.guard.torn = False
         self._taking_in = False  # the leader has reports in its hands
@@ -252,6 +255,8 @@ class Dispatcher:
             return PoolClosed(
                 f"this pool belongs to process {self._pid}, of which this process is a fork: make another one here"
             )
+        if self.ending.why:
+            return EngineError(self.ending.why)
         return PoolClosed(f"Pool not running: it was {'terminated' if self.ending.terminated else 'closed'}")
 
     # -- streams ------------------------------------------------------------------------------------------------------
@@ -493,6 +498,11 @@ class Dispatcher:
         scheduler = self.scheduler
         worker = report[1]
         if worker not in scheduler.workers or (self.ending.terminated and report[0] != "gone"):
+            if report[0] == "slots":
+                scheduler.resize(report[2])
+            elif report[0] == "down" and not self.ending.terminated:
+                self.ending.why = report[2]
+                self.lead.later(self.terminate)
             return
         if report[0] == "answer":
             _, _, seq, seconds, final, segments = report
@@ -512,7 +522,9 @@ class Dispatcher:
             scheduler.split(scheduler.workers[worker].inflight[report[2]])
         elif report[0] == "cut":
             scheduler.cut_off(worker, report[2], report[3])
-        else:
+        elif report[0] == "lost":
+            scheduler.packet_lost(worker, report[2], (0, None, report[3]), monotonic())
+        elif report[0] == "gone":
             _, _, begun, item, width, pid, exitcode, text = report
             scheduler.worker_gone(worker, begun, item, width, (pid, exitcode, text), monotonic())
             self.engine.reap(worker)
@@ -577,12 +589,13 @@ class Dispatcher:
             pid, exitcode, text = cause
             work = self.jobs.get(job_id)
             limit = work.state.limits.timeout if work is not None else 0.0
+            detail = "" if pid else text
             if why == OVERDUE:
                 self.fail_items(job_id, start, stop, lambda task: TaskTimeout(task, limit, pid, text))
             elif why == KILLED:
                 self.fail_items(job_id, start, stop, lambda task: TaskKilled(task, pid))
             else:
-                self.fail_items(job_id, start, stop, lambda task: WorkerDied(task, pid, exitcode, True))
+                self.fail_items(job_id, start, stop, lambda task: WorkerDied(task, pid, exitcode, True, detail))
         elif command[0] == "unstartable":
             _, job_id, start, stop, attempts, (pid, exitcode, text), why = command
             if why == OVERDUE:
@@ -698,8 +711,8 @@ class Dispatcher:
 
     @property
     def all_gone(self) -> bool:
-        """Whether the pool is closed and no worker is left."""
-        return self.ending.closed and not self.scheduler.workers
+        """Whether the pool is closed and no worker is left, nor anything to do for one that a cluster may get."""
+        return self.ending.closed and not self.scheduler.workers and not self.scheduler.unresolved
 
     def describe(self) -> str:
         """Say in a few words what the pool is doing."""

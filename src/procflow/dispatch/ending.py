@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from procflow.dispatch.guard import step
 from procflow.dispatch.stream import StreamJob
-from procflow.errors import PoolClosed
+from procflow.errors import EngineError, PoolClosed
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -23,6 +23,7 @@ class Ending:
         self.closed = False  # no more work is accepted
         self.terminated = False
         self.over = False  # terminated, and nothing is left to do
+        self.why = ""  # it was terminated because the engine is down, which says this of it
         self._unfinished: list[tuple[Job, int, int]] = []  # terminated, and still to be failed
 
     def tear(self) -> None:
@@ -104,9 +105,7 @@ class Ending:
         self._core.perform()  # failures that were decided before
         while self._unfinished:
             job, start, stop = self._unfinished.pop()
-            self._core.fail_items(
-                job.id, start, stop, lambda _: PoolClosed("the pool was terminated; the task may have run")
-            )
+            self._core.fail_items(job.id, start, stop, lambda _: self._error("the task may have run"))
         for job_id in list(self._core.jobs):
             work = self._core.jobs.get(job_id)
             if work is None:  # another thread is at it
@@ -114,13 +113,16 @@ class Ending:
             self._core.delivered(work, finishing=True)
             if isinstance(work, StreamJob):
                 if not work.exhausted and work.error is None:
-                    work.error = PoolClosed("the pool was terminated before the end of this stream")
+                    work.error = self._error("that was before the end of this stream")
                 work.exhausted = True
                 work.refill()
         self._core.engine.terminate()
         self.over = True
         self._core.callbacks.run()
         self._core.lead.watch()
+
+    def _error(self, what: str) -> PoolClosed:
+        return EngineError(self.why) if self.why else PoolClosed(f"the pool was terminated; {what}")
 
     def join(self, timeout: float | None = None) -> bool:
         """Wait until all workers are gone, and release everything; False after `timeout` seconds."""

@@ -107,6 +107,9 @@ class Future(Promise, Generic[T_co]):
 
         Returns:
             Whether the task is cancelled now; False if it had come to its end before. What ran raises `TaskKilled`.
+
+        Raises:
+            ValueError: It runs on an engine that can't end it.
         """
         if self.is_done:
             return self.cancelled()

@@ -13,6 +13,15 @@ An engine runs *workers* (processes, or slots of something bigger), gives them p
     ("gone", worker, begun, item, width, pid, exitcode, text)
         it has ended, and everything it wrote was reported before
 
+Where workers are places of a cluster:
+
+    ("lost", worker, seq, text)
+        the packet is lost, with whatever process of the cluster held it; the place is free
+    ("slots", 0, count)
+        so many places there are now
+    ("down", 0, text)
+        the cluster is gone: nothing will be reported but the end of the workers, after `terminate`
+
 E1  `encode` and `pack_call` run user code (pickling); they are called without any lock, from any thread.
 E2  `send`, `take_back`, `cut`, `retire`, `reap` are called under the pool's lock, never block and never run user code.
 E3  `wait` and `collect` are called by one thread at a time, without the lock; `wake` by any thread, to end a `wait`.
@@ -23,7 +32,7 @@ from __future__ import annotations
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from typing import Literal, Protocol
 
     from procflow.scheduling.scheduler import Packet
@@ -35,6 +44,9 @@ if TYPE_CHECKING:
         | tuple[Literal["split"], int, int]
         | tuple[Literal["cut"], int, int, int]
         | tuple[Literal["gone"], int, int, int | None, int, int, int | None, str]
+        | tuple[Literal["lost"], int, int, str]
+        | tuple[Literal["slots"], Literal[0], int]
+        | tuple[Literal["down"], Literal[0], str]
     )
 
     class Work(Protocol):
@@ -59,6 +71,8 @@ if TYPE_CHECKING:
         expels: bool  # it does what `expel` asks for
         window: int
         most: int
+        stretch: float  # how much longer its packets are than a local worker's, as its way takes longer
+        refuses: Mapping[str, str]  # what a user may ask for that it can't do, by the option's name, and why
 
         @property
         def launching(self) -> bool:

@@ -27,12 +27,12 @@ from struct import error as struct_error
 from time import monotonic, perf_counter
 
 from procflow.cpu import cpu_count
+from procflow.engines.encoding import join_calls, pack_function, pack_header
 from procflow.engines.local_worker import READ_MAX, Cut, Expelled, LocalWorker, Sent
 from procflow.engines.poller import open_poller
 from procflow.engines.setup import Setup
 from procflow.errors import PicklingError
-from procflow.shown import shown, told
-from procflow.start.interrupted import of_a_signal
+from procflow.shown import told
 from procflow.start.launch import launch, launch_fork
 from procflow.start.owned import disown, opening, own
 from procflow.start.passing import dumps_for_child
@@ -40,16 +40,16 @@ from procflow.start.spool import anonymous_file
 from procflow.wire.blocks import PLACE, Writer, can_map
 from procflow.wire.channel import open_channel
 from procflow.wire.holding import holding_calls
-from procflow.wire.packets import AGAIN, CALL_HEADER, CALLS, FAILURE, IN_BLOCKS, ISOLATE, PACKET_MAX, TASK, TIMED
+from procflow.wire.packets import AGAIN, CALLS, FAILURE, IN_BLOCKS, PACKET_MAX, TASK
 from procflow.wire.parcels import Reader
-from procflow.wire.pickling import dumps, not_picklable, pack
+from procflow.wire.pickling import pack
 from procflow.wire.pieces import Pieces
 from procflow.worker.main import FDS, prepare, serve
 from procflow.worker.status import CUT_PAUSE
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
     from typing import Any
 
     from procflow.engines.base import Report, Work
@@ -83,6 +83,8 @@ class LocalEngine:
     cuts = True
     expels = True
     most = 65_536
+    stretch = 1.0
+    refuses: Mapping[str, str] = {}
 
     def __init__(
         self,
@@ -138,26 +140,17 @@ class LocalEngine:
         return packed if isinstance(packed, bytes) else packed.frozen()
 
     def encode(self, work: Work, packet: Packet, oldest: int) -> Encoded:
-        job = packet.job
         function = b""
         payload: bytes | Pieces
         if work.kind == CALLS:
-            payload = _join_calls(work.items(packet.start, packet.stop))  # type: ignore[arg-type]
+            payload = join_calls(work.items(packet.start, packet.stop))  # type: ignore[arg-type]
         else:
             worker = self._workers.get(packet.worker)
-            if worker is None or job.id not in worker.known:
+            if worker is None or packet.job.id not in worker.known:
                 function = self._pack_function(work)
             payload = pack(work.items(packet.start, packet.stop))
-        flags = (ISOLATE if work.isolate else 0) | (TIMED if job.limits.timeout else 0)
-        grain = 0 if job.adaptive else job.grain
-        size = len(function) + len(payload)
-        count = packet.stop - packet.start
-        in_packet = TASK.size + size <= PACKET_MAX
-        if not in_packet:
-            flags |= IN_BLOCKS
-        header = TASK.pack(
-            packet.seq, job.id, oldest, packet.start, count, grain, work.kind, flags, len(function), packet.attempt
-        )
+        in_packet = TASK.size + len(function) + len(payload) <= PACKET_MAX
+        header = pack_header(work, packet, oldest, len(function), 0 if in_packet else IN_BLOCKS)
         if in_packet:
             return header + function + payload, ()  # type: ignore[operator]  # pieces are larger than a packet
         places = self._store(function, payload)
@@ -181,13 +174,7 @@ class LocalEngine:
     def _pack_function(self, work: Work) -> bytes:
         function = self._functions.get(work.id)
         if function is None:
-            try:
-                function = self._functions[work.id] = dumps(work.function)
-            except BaseException as refusal:
-                if of_a_signal(refusal):
-                    raise
-                what = f"the function {shown(work.function)}"
-                raise not_picklable(what, refusal, {"func": work.function}) from refusal
+            function = self._functions[work.id] = pack_function(work.function)
         return function
 
     def send(self, packet: Packet, encoded: object) -> bool:
@@ -602,19 +589,3 @@ def _why_unstarted(error: Exception) -> str:
 def _slots_of(places: bytes) -> tuple[int, ...]:
     """Return the slots of these places."""
     return tuple([place[0] for place in PLACE.iter_unpack(places)])
-
-
-def _join_calls(calls: list[bytes | Pieces]) -> bytes | Pieces:
-    """Put separate calls one after the other."""
-    header = CALL_HEADER.pack
-    try:
-        return b"".join([part for call in calls for part in (header(len(call), 0), call)])  # type: ignore[misc]
-    except TypeError:  # not all are bytes
-        pass
-    parts: list[bytes | memoryview] = []
-    buffers: list[memoryview] = []
-    for call in calls:
-        pieces = Pieces([call]) if isinstance(call, bytes) else call
-        parts += (header(pieces.stream_nbytes, len(pieces.buffers)), *pieces.parts)
-        buffers += pieces.buffers
-    return Pieces(parts, buffers)

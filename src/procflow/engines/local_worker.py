@@ -8,6 +8,7 @@ import sys
 from time import monotonic
 
 from procflow.engines.base import OBJECTS
+from procflow.engines.encoding import parse_segments
 from procflow.start.family import Family
 from procflow.start.owned import disown, own
 from procflow.start.spool import anonymous_file
@@ -21,7 +22,6 @@ from procflow.wire.packets import (
     INIT_FAILED,
     PLACES,
     READY,
-    SEGMENT,
     SPLIT,
 )
 from procflow.wire.pickling import loads
@@ -192,7 +192,7 @@ class LocalWorker:
 
     def _parse_answer(self, data: bytes | bytearray, at: int, end: int, reports: list[Report]) -> None:
         seq, first, seconds, final = ANSWER_HEADER.unpack_from(data, at)
-        segments = _parse_segments(data, at + ANSWER_HEADER.size, end)
+        segments = parse_segments(data, at + ANSWER_HEADER.size, end)
         if segments and segments[0][0] == SPLIT:
             reports.append(("split", self.id, seq))
             return
@@ -220,7 +220,7 @@ class LocalWorker:
         sent = self.sent[begun]
         if first > sent.told:  # what comes before is still in the pipe
             return
-        segments = _parse_segments(data, 0, len(data))
+        segments = parse_segments(data, 0, len(data))
         if segments[0][0] == SPLIT:
             return
         segments = _behind(segments, sent.told - first)
@@ -333,17 +333,6 @@ class LocalWorker:
             self._open.remove(fd)
             disown(fd)
             os.close(fd)
-
-
-def _parse_segments(data: bytes | bytearray, at: int, end: int) -> list[Segment]:
-    segments: list[Segment] = []
-    unpack, size = SEGMENT.unpack_from, SEGMENT.size
-    while at < end:
-        kind, items, nbytes = unpack(data, at)
-        at += size
-        segments.append((kind, items, bytes(data[at : at + nbytes])))
-        at += nbytes
-    return segments
 
 
 def _behind(segments: list[Segment], passed: int) -> list[Segment]:

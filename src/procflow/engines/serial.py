@@ -20,7 +20,7 @@ from procflow.worker.task import tell_in_thread
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
     from contextlib import AbstractContextManager
 
     from procflow.engines.base import Report, Segment, Work
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 __all__ = ["SerialEngine"]
 
 NAP = 10e-3  # seconds
+INSTEAD = ": leave it out, or use engine='local'"
 
 
 class SerialEngine:
@@ -42,6 +43,14 @@ class SerialEngine:
     expels = False
     window = 1
     most = 1
+    stretch = 1.0
+    refuses: Mapping[str, str] = {
+        "timeout": "tasks run in the thread that waits for them, so nothing can end one" + INSTEAD,
+        **dict.fromkeys(
+            ["env", "threads_per_worker", "cpu_affinity"],
+            "tasks run in this very process, whose environment, threads and processors are the program's own" + INSTEAD,
+        ),
+    }
 
     def __init__(self, setup: Setup | None = None) -> None:
         self._setup = setup or Setup()
@@ -49,6 +58,13 @@ class SerialEngine:
         self._worker = 0  # the one that is ready
         self._reports: deque[Report] = deque()
         self._packets: deque[tuple[Packet, Work]] = deque()
+
+    def open(self, setup: Setup, processes: int | None) -> SerialEngine:
+        """Return an engine for one pool, which has one worker whatever `processes` is."""
+        return SerialEngine(setup)
+
+    def __repr__(self) -> str:
+        return "engine='serial'"
 
     def pack_call(self, function: Callable[..., object], args: object, kwargs: object) -> object:
         return function, args, kwargs

@@ -51,7 +51,6 @@ class Setup:
     __slots__ = (
         "_cpus",
         "_env",
-        "_given",
         "context",
         "initargs",
         "initializer",
@@ -88,8 +87,6 @@ class Setup:
         # By slot; what all have in common is there once.
         self._env = () if env is None else _env_of_slots(env, processes)
         self._cpus = _cpus_of_slots(cpu_affinity, processes)
-        given = {"env": self._env, "threads_per_worker": self.threads, "cpu_affinity": self._cpus}
-        self._given = [name for name, value in given.items() if value]
 
     def env(self, slot: int) -> dict[str, str]:
         """Return the variables that the worker in this slot has beside those of this process."""
@@ -108,14 +105,6 @@ class Setup:
             check_measurable()
         if self.threads:
             threads.check_limitable(forks=method == "fork", preloads=method == "forkserver" and bool(self.preload))
-
-    def check_for_serial(self) -> None:
-        """Refuse what has no meaning where there are no workers."""
-        if self._given:
-            raise ValueError(
-                f"the serial engine runs tasks in this very process, whose environment, threads and processors are the "
-                f"program's own: leave {' and '.join(self._given)} out, or use engine='local'"
-            )
 
 
 def as_positive(name: str, value: object) -> int:

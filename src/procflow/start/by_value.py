@@ -1,7 +1,7 @@
 """Pickling by value, for what plain pickle refuses or what no other process could import.
 
-V1  What `__main__` defines under its own name goes by name if a child can run the script again, so that instances of
-    its classes come back with the caller's own class; else by value, like lambdas and closures.
+V1  What `__main__` defines under its own name goes by name if it is for a child that can run the script again, so that
+    instances of its classes come back with the caller's own class; else by value, like lambdas and closures.
 V2  multiprocessing's reducers (connections, sockets, partial methods) are known here, also those that a user registers.
 V3  An open file is refused; cloudpickle would send its text.
 """
@@ -24,9 +24,14 @@ __all__ = ["dumps_by_value"]
 _picklers: dict[bool, Callable[[io.BytesIO, Any], Any]] = {}  # by whether __main__ goes by name
 
 
-def dumps_by_value(obj: object, buffer_callback: Callable[[pickle.PickleBuffer], object] | None = None) -> bytes:
-    """Pickle `obj` with its functions and classes inside, where another process could not import them."""
-    by_name = not main_module.by_value()
+def dumps_by_value(
+    obj: object, buffer_callback: Callable[[pickle.PickleBuffer], object] | None = None, *, foreign: bool = False
+) -> bytes:
+    """Pickle `obj` with its functions and classes inside, where another process could not import them.
+
+    `foreign`: it is no child of this one, so it can't run the script again.
+    """
+    by_name = not foreign and not main_module.by_value()
     make = _picklers.get(by_name)
     if make is None:
         make = _picklers[by_name] = _pickler_class(by_name)

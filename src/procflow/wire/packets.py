@@ -50,6 +50,7 @@ __all__ = [
     "PIECES",
     "PLACES",
     "READY",
+    "REFUSED",
     "SEGMENT",
     "SPLIT",
     "STAR",
@@ -73,6 +74,7 @@ TIMED = 4  # flag: the pool wants to know since when an item runs
 
 FRAME = Struct("<QB")  # nbytes of the body, kind
 READY, INIT_FAILED, ANSWER, BOOTED = FRAME_KINDS = 1, 2, 3, 4
+REFUSED = 5  # in place of an answer: a process elsewhere can't run the packet; why, as text
 ANSWER_HEADER = Struct("<QQdB")  # seq, index of the first item, seconds, final
 SEGMENT = Struct("<BIQ")  # kind, items, nbytes
 VALUES, VALUE, FAILURE, SPLIT = 0, 1, 2, 3

@@ -72,7 +72,7 @@ class Loose:
 
     __slots__ = ("_data",)
 
-    def __init__(self, data: bytes) -> None:
+    def __init__(self, data: bytes | memoryview) -> None:
         self._data = data
 
     def pieces(self) -> tuple[memoryview, list[bytearray]]:

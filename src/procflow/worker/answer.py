@@ -37,7 +37,15 @@ from procflow.worker.status import BEGUN, FIRST, LOG_SIZE, LOGGED, NOTHING, RUNS
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from procflow.wire.blocks import Writer
+    from typing import Protocol
+
+    class Store(Protocol):
+        """Where big results go: `wire.blocks.Writer`, for one."""
+
+        def store(self, pieces: Pieces) -> bytes | None:
+            """Return the places, None if there is no room."""
+            ...
+
 
 __all__ = ["Answer", "write_frame"]
 
@@ -46,6 +54,17 @@ HAND_BACK = 10e-3  # seconds: a packet that took this long returns what it has n
 SAFE = frozenset({int, float, bool, type(None), str, bytes, complex})  # these unpickle whatever happens
 LARGE = 1 << 16  # bytes: from here on a part is written by itself instead of being joined with its header
 SEPARATE = 4  # as many values, or fewer, are not worth pickling again to send them as one
+
+_forks = 0  # how many forks lie between this process and the first that imported this
+
+
+def _note_fork() -> None:
+    global _forks
+    _forks += 1
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_note_fork)
 
 
 def write_frame(fd: int, kind: int, *parts: bytes) -> None:
@@ -74,17 +93,14 @@ class Answer:
     copy ends (A4) before it records anything.
     """
 
-    def __init__(self, out: int, page: memoryview[int], log: memoryview[int], writer: Writer) -> None:
+    hand_back = HAND_BACK
+
+    def __init__(self, out: int, page: memoryview[int], log: memoryview[int], writer: Store) -> None:
         self._out, self._page, self._log = out, page, log
         self._writer = writer
         self._values: list[object] = []  # since the last write, for as long as nothing but values came
         self._segments: list[bytes] = []  # not logged: what came before `_values`
-        self._copied = False  # this process is a fork of the worker, made by a task
-        if hasattr(os, "register_at_fork"):
-            os.register_at_fork(after_in_child=self._note_copy)
-
-    def _note_copy(self) -> None:
-        self._copied = True
+        self._forks = _forks  # if there are more, this process is a fork of the worker, made by a task
 
     def _end_copy(self) -> None:
         _flush_output()
@@ -107,7 +123,7 @@ class Answer:
 
     def value(self, value: object) -> None:
         """The next item returned this."""
-        if self._copied:
+        if self._forks != _forks:
             self._end_copy()
         if not self._logs:
             self._values.append(value)
@@ -123,7 +139,7 @@ class Answer:
 
     def extend(self, values: list[object]) -> None:
         """The next items returned these."""
-        if self._copied:
+        if self._forks != _forks:
             self._end_copy()
         if not self._logs:
             self._values.extend(values)
@@ -134,7 +150,7 @@ class Answer:
 
     def failure(self, error: BaseException, items: int) -> None:
         """The next item failed; with it `items` are done with."""
-        if self._copied:
+        if self._forks != _forks:
             self._end_copy()
         self._settle_values()
         kind = FAILURE
@@ -151,7 +167,7 @@ class Answer:
     def is_late(self, now: float) -> bool:
         """Write what is there if it is old; True if the packet took so long that the rest is to be handed back."""
         if now - self._since > FLUSH:
-            if now - self._began > HAND_BACK:
+            if now - self._began > self.hand_back:
                 return True
             self._flush(now, final=False)
         return False
@@ -166,14 +182,17 @@ class Answer:
         header = ANSWER_HEADER.pack(self._seq, self._first, now - self._since, final)
         if not self._logs:
             self._settle_values()
-            write_frame(self._out, ANSWER, header, *self._segments)
+            self._send(header, *self._segments)
         elif len(values) > SEPARATE and len(values) == self._next - self._first and SAFE.issuperset(map(type, values)):
             data = dumps(values)
-            write_frame(self._out, ANSWER, header, SEGMENT.pack(VALUES, len(values), len(data)), data)
+            self._send(header, SEGMENT.pack(VALUES, len(values), len(data)), data)
         else:
-            write_frame(self._out, ANSWER, header, bytes(self._log[: self._end]))
+            self._send(header, bytes(self._log[: self._end]))
         self._since = now
         self._written()
+
+    def _send(self, *parts: bytes) -> None:
+        write_frame(self._out, ANSWER, *parts)
 
     def _written(self) -> None:
         """What there was is in the pipe."""
@@ -204,11 +223,9 @@ class Answer:
     def _add_large(self, header: bytes, items: int, data: bytes) -> None:
         """The log is full, or this is too large for it: write what is there, and this at once."""
         if self._end:
-            write_frame(
-                self._out, ANSWER, ANSWER_HEADER.pack(self._seq, self._first, 0.0, False), bytes(self._log[: self._end])
-            )
+            self._send(ANSWER_HEADER.pack(self._seq, self._first, 0.0, False), bytes(self._log[: self._end]))
             self._written()
-        write_frame(self._out, ANSWER, ANSWER_HEADER.pack(self._seq, self._first, 0.0, False), header, data)
+        self._send(ANSWER_HEADER.pack(self._seq, self._first, 0.0, False), header, data)
         self._next += items
         self._written()
 

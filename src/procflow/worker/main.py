@@ -14,7 +14,7 @@ from procflow.start import main_module
 from procflow.wire.channel import packet_reader, stream_reader
 from procflow.wire.packets import BOOTED, INIT_FAILED, READY
 from procflow.worker.answer import write_frame
-from procflow.worker.run import Runner
+from procflow.worker.run import open_runner
 from procflow.worker.status import MEMORY, PAGE_SIZE, STACK_SIGNAL, open_page
 from procflow.worker.task import tell_in_process
 
@@ -121,7 +121,9 @@ def _run_packets(fds: Sequence[int], facts: Facts) -> int:
     tasks, results, status, big_tasks, big_results = fds
     stream, eager = facts["stream"], facts["eager"]
     page, log = open_page(status)
-    runner = Runner(results, page, log, big_tasks, big_results, portable=stream, slot=facts["slot"], seed=facts["seed"])
+    runner = open_runner(
+        results, page, log, big_tasks, big_results, portable=stream, slot=facts["slot"], seed=facts["seed"]
+    )
     tell_in_process(runner.place)
     read_packet = stream_reader(tasks) if stream else packet_reader(tasks)
     spin = _spinner(tasks)

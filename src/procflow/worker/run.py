@@ -32,12 +32,21 @@ from procflow.worker.status import NOTHING, REVOKED, RUNS, SINCE, STOP, STOP_SEQ
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
+    from typing import Protocol
 
     from procflow.worker.task import Place
 
+    class Parcel(Protocol):
+        def pieces(self) -> tuple[memoryview, Iterable[bytearray | memoryview]]: ...
+
+    class Parcels(Protocol):
+        """Where big packets come from: `wire.parcels.Reader`, for one."""
+
+        def parcel(self, data: memoryview) -> Parcel: ...
+
     Header = tuple[int, int, int, int, int, int, int, int, int, int]  # TASK of wire/packets.py
 
-__all__ = ["Runner"]
+__all__ = ["Runner", "open_runner"]
 
 QUICK = 1e-3  # seconds: after such a packet the next one is likely to come at once
 REPORTS = 64  # a packet of many quick items reports its place this many times
@@ -46,26 +55,12 @@ REPORTS = 64  # a packet of many quick items reports its place this many times
 class Runner:
     """Runs packets one after the other. It keeps the functions of the jobs that are alive."""
 
-    def __init__(
-        self,
-        out: int,
-        page: memoryview[int],
-        log: memoryview[int],
-        tasks: int,
-        results: int,
-        *,
-        portable: bool = False,
-        slot: int = 0,
-        seed: int = 0,
-    ) -> None:
-        """`tasks` and `results` are the files for what is big. `slot` and `seed` (the pool's) are told to tasks."""
-        mapped = can_map() and not portable
-        self._page = page
-        self._answer = Answer(out, page, log, Writer(results, mapped=mapped, limit=RESULTS_MOST))
-        self._reader = Reader(tasks, mapped=mapped, most_views=VIEWS_MOST)
+    def __init__(self, page: memoryview[int], answer: Answer, reader: Parcels, *, slot: int = 0, seed: int = 0) -> None:
+        """`slot` and `seed` (the pool's) are told to tasks."""
+        self._page, self._answer, self._reader = page, answer, reader
         self._functions: dict[int, Callable[..., object]] = {}
         self._oldest = 0
-        self._slot, self._seed = slot, seed
+        self.slot, self._seed = slot, seed
         self._header: Header | None = None  # of the packet that runs
         self._values: Sequence[object] = ()  # those of its items that run together and are done
         self.was_quick = True  # the last packet
@@ -111,7 +106,7 @@ class Runner:
         if runs == NOTHING or done >= runs & WIDEST != WIDEST:
             return None  # items are unpickled, or the values of those that ran together are pickled
         at = (runs >> WIDTH_BITS) + done
-        return 0 if kind == CALLS else at, attempt if at == start else 1, self._slot, self._seed, job, at
+        return 0 if kind == CALLS else at, attempt if at == start else 1, self.slot, self._seed, job, at
 
     def _run_packet(
         self,
@@ -123,7 +118,7 @@ class Runner:
         _, job, _, _, count, grain, kind, flags, function_nbytes, attempt = header
         body: bytes | memoryview = packet
         offset = TASK.size
-        buffers: Iterable[memoryview] = ()
+        buffers: Iterable[bytearray | memoryview] = ()
         try:
             if flags & IN_BLOCKS:
                 body, buffers = self._reader.parcel(memoryview(packet)[offset:]).pieces()
@@ -166,7 +161,7 @@ class Runner:
         self,
         answer: Answer,
         body: bytes | memoryview,
-        buffers: Iterable[memoryview],
+        buffers: Iterable[bytearray | memoryview],
         offset: int,
         header: Header,
     ) -> None:
@@ -273,6 +268,23 @@ class Runner:
         died = WorkerDied(task, os.getpid(), self.exit_code, True)
         answer.failure(Again(died) if isinstance(error, ExitAgain) else died, items)
         return True
+
+
+def open_runner(
+    out: int,
+    page: memoryview[int],
+    log: memoryview[int],
+    tasks: int,
+    results: int,
+    *,
+    portable: bool = False,
+    slot: int = 0,
+    seed: int = 0,
+) -> Runner:
+    """Make the runner of a worker process; `tasks` and `results` are the files for what is big."""
+    mapped = can_map() and not portable
+    answer = Answer(out, page, log, Writer(results, mapped=mapped, limit=RESULTS_MOST))
+    return Runner(page, answer, Reader(tasks, mapped=mapped, most_views=VIEWS_MOST), slot=slot, seed=seed)
 
 
 class _Starred:

@@ -1,7 +1,7 @@
 """What a task can learn of itself: `current_task()`.
 
 Nothing is made for a task that does not ask. Who runs tasks leaves a function here that tells the place of the item
-that runs: a worker for its process, the serial engine for its thread, while it runs tasks there.
+that runs: a worker for its process; for its thread, while it runs tasks there, the serial engine or a cluster's worker.
 """
 
 from __future__ import annotations
@@ -30,7 +30,8 @@ class TaskInfo:
         index: Where its item is in the input of the call, from 0 on; 0 if the call is a single one, as by `submit`.
         attempt: 1, or more if it failed before and `options(retries=)` let it begin again.
         worker: The slot of its worker: 0 to the number of workers - 1. A worker that replaces another has the slot of
-            that one; it may come up while the other is still leaving. 0 in the serial engine.
+            that one; it may come up while the other is still leaving. 0 in the serial engine. On a cluster, where any
+            process may run what was meant for a slot, two tasks that run at once may have the same one.
         seed: For random numbers, 0 to 2**63 - 1: another one for each task, and the same each time that the same calls
             are made of a pool with the same `seed`. It does not depend on how many workers there are, on the size of
             chunks, the start method, the engine or the attempt.
@@ -92,7 +93,7 @@ def current_task() -> TaskInfo:
     [(0, 6), (1, 1), (2, 78)]
 
     A thread that a task has started in its worker learns which task the worker runs at that moment. (In the serial
-    engine, where several threads may each run a task, a thread has none but its own.)
+    engine and on clusters, where several threads may each run a task, a thread has none but its own.)
 
     Raises:
         NoCurrentTask: This is not called from a task of a pool: an initializer is none, nor is a process that a task
