@@ -2,6 +2,7 @@
 #
 #     make demo      the example programs, then a real job on real files
 #     make test      all the tests; PYTEST_ARGS="-k pipe -x" hands options to pytest
+#                    EXTRA=test-clusters installs Dask and Ray, too, and so tests what runs on them
 #     make all       tests, lint, types, docs
 #
 # Another interpreter: make test PYTHON=python3.12 VENV=.venvs/3.12
@@ -9,6 +10,7 @@
 PYTHON ?= python3
 VENV ?= .venv
 PYTEST_ARGS ?=
+EXTRA ?= test
 
 export PYTHON
 # Whatever the user's shell is set to, the programs run in the environment that is made here.
@@ -38,7 +40,7 @@ demo:
 	    run token-count.py
 
 test:
-	$(INSTALL) test
+	$(INSTALL) $(EXTRA)
 	@$(RUN) -m pytest $(PYTEST_ARGS)
 
 # Storms of random work and killed workers: make stress SECONDS=600 SEED=1
