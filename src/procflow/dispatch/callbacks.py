@@ -14,19 +14,15 @@ if TYPE_CHECKING:
 __all__ = ["Callbacks"]
 
 
-class Callbacks:
-    """A queue of what is to be called, and the rule that no two run at once: users of multiprocessing rely on it."""
+class Callbacks(deque["Callable[[], object]"]):
+    """A queue of what is to be called, and the rule that no two run at once: users of multiprocessing rely on it.
+
+    Whoever appends has to see to it that somebody calls `run` soon.
+    """
 
     def __init__(self) -> None:
-        self._due: deque[Callable[[], object]] = deque()
+        super().__init__()
         self._runner: int | None = None  # the thread that runs them
-
-    def __bool__(self) -> bool:
-        return bool(self._due)
-
-    def add(self, *callbacks: Callable[[], object]) -> None:
-        """These are due; somebody has to `run` soon."""
-        self._due.extend(callbacks)
 
     def run(self) -> None:
         """Run what is due. If another thread is at it, that one goes on with ours.
@@ -39,9 +35,9 @@ class Callbacks:
             return
         outer, self._runner = self._runner, me
         try:
-            while self._due:
+            while self:
                 try:
-                    self._due.popleft()()
+                    self.popleft()()
                 except BaseException as error:
                     if of_a_signal(error):
                         raise

@@ -230,7 +230,7 @@ class Dispatcher:
         """Refuse work that comes too late."""
         if self.inline and self.lead.dropped:
             self.lead.run_dropped()  # there is no background thread to do it
-        if self.ending.closed or self.foreign:
+        if self.ending.closed or self._pid != os.getpid():
             raise self.refusal()
         if self.amid:
             raise PoolBusy
@@ -238,7 +238,7 @@ class Dispatcher:
     @property
     def amid(self) -> bool:
         """Whether the caller has interrupted this very thread amid a step: as a signal handler, or a finalizer."""
-        return self.guard.held_here or (self._taking_in and self.lead.leads_here)
+        return self.guard.held_here() or (self._taking_in and self.lead.leads_here)
 
     def tear(self) -> None:
         """A step was interrupted: nothing can be trusted any more, so the pool is terminated."""
@@ -356,7 +356,7 @@ class Dispatcher:
     def resolve(self, future: Future[Any]) -> None:
         """The future's outcome is set: run its own callbacks, then it is done."""
         if future.callback is not None or future.error_callback is not None:
-            self.callbacks.add(lambda: self._call_back(future))
+            self.callbacks.append(lambda: self._call_back(future))
         else:
             self._mark_done(future)
 
@@ -375,7 +375,7 @@ class Dispatcher:
         future.is_done = True
         self.lead.resolved(future)
         if future.done_callbacks is not None:
-            self.callbacks.add(*self._take_callbacks(future))
+            self.callbacks += self._take_callbacks(future)
 
     def _take_callbacks(self, future: Future[Any]) -> list[Callable[[], object]]:
         with self.guard:
@@ -396,13 +396,14 @@ class Dispatcher:
                 future.done_callbacks = []
             future.done_callbacks.append(callback)
         if future.is_done:  # perhaps since before, so that nobody will look at the list again
-            self.callbacks.add(*self._take_callbacks(future))
+            self.callbacks += self._take_callbacks(future)
             self.callbacks.run()
 
     def wait(self, target: Target, timeout: float | None = None) -> bool:
         """Wait until the target is done; False after `timeout` seconds."""
         if not target.is_done:
-            self.refuse_fork()
+            if self._pid != os.getpid():
+                raise self.refusal()
             if self.amid:
                 raise PoolBusy
         return self.lead.wait(target, timeout)

@@ -49,10 +49,8 @@ class Guard(RLock):
 
     torn: bool  # a step was interrupted
 
-    @property
-    def held_here(self) -> bool:
-        """Whether the calling thread holds it: it has interrupted itself."""
-        return self._is_owned()
+    held_here = RLock._is_owned
+    """Whether the calling thread holds it: it has interrupted itself."""
 
 
 def step(method: Callable[Concatenate[S, P], T]) -> Callable[Concatenate[S, P], T]:

@@ -46,6 +46,8 @@ def pack_header(work: Work, packet: Packet, oldest: int, function_nbytes: int, f
 def join_calls(calls: list[bytes | Pieces]) -> bytes | Pieces:
     """Put separate calls one after the other."""
     header = CALL_HEADER.pack
+    if len(calls) == 1 and isinstance(calls[0], bytes):
+        return header(len(calls[0]), 0) + calls[0]
     try:
         return b"".join([part for call in calls for part in (header(len(call), 0), call)])  # type: ignore[misc]
     except TypeError:  # not all are bytes

@@ -397,7 +397,8 @@ class Scheduler:
             count -= stop - start
             self._delay(job, start, stop, start + 1, now)
             at = stop
-        _forget(job, at, packet.done)
+        if job.attempts:
+            _forget(job, at, packet.done)
         condemned = worker.condemned
         if condemned is not None and condemned[0] is packet and (final or packet.done > condemned[1]):
             worker.condemned, worker.window = None, self.window  # the item came to its end after all
@@ -443,7 +444,9 @@ class Scheduler:
     @property
     def wants_ticks(self) -> bool:
         """Whether something may have to move, though nothing is reported: see `tick`."""
-        return self.divisible > 0 or (bool(self.slack[0]) and self._loaded() is not None)
+        if self.divisible > 0:
+            return True
+        return bool(self.slack[0] and self.slack[-1]) and self._loaded() is not None
 
     def tick(self) -> None:
         """A moment has passed. A worker that made no progress in it, and holds more than it runs, is cut short.
@@ -618,31 +621,28 @@ class Scheduler:
         for level in range(self.window):
             slack = self.slack[level]
             while ready and slack:
-                worker = self._first_open(slack, but)
-                if worker is None:
+                for worker in reversed(slack.values()):  # who came last has its code and data in a cache, likely
+                    if worker is not but and len(worker.inflight) < worker.window:
+                        self._assign(worker)
+                        break
+                else:
                     break
-                self._assign(worker)
         if ready:
             self._replace()
         else:
             self._steal()
 
-    def _first_open(self, slack: dict[int, Worker], but: Worker | None) -> Worker | None:
-        """Return the worker that came to this level last: its code and data are the likeliest to be in a cache."""
-        for worker in reversed(slack.values()):
-            if worker is not but and len(worker.inflight) < worker.window:
-                return worker
-        return None
-
     def _assign(self, worker: Worker) -> None:
         span = self.ready[0]
         job = self.jobs[span[0]]
         start = span[1]
-        chunks = min(
-            fitting(job.seconds, self.processes, job.packet, adaptive=job.adaptive, stretch=self._stretch),
-            fair_share(-(-job.waiting // job.grain), self.processes, more_to_come=job.lazy and not job.closed),
-        )
-        chunks = min(chunks, span[3] or job.most)
+        chunks = 1
+        if job.waiting > job.grain:
+            chunks = min(
+                fitting(job.seconds, self.processes, job.packet, adaptive=job.adaptive, stretch=self._stretch),
+                fair_share(-(-job.waiting // job.grain), self.processes, more_to_come=job.lazy and not job.closed),
+                span[3] or job.most,
+            )
         if not span[3]:
             job.packet = chunks
         if worker.allowance >= 0:
@@ -675,7 +675,7 @@ class Scheduler:
 
         However quick such tasks were until now: the one in front may be a long one, or wait for what is behind it.
         """
-        if self.slack[0] and (worker := self._loaded()) is not None:
+        if self.slack[0] and self.slack[-1] and (worker := self._loaded()) is not None:
             self.commands.append(("take_back", worker.id))
 
     def _loaded(self) -> Worker | None:
@@ -693,7 +693,8 @@ class Scheduler:
             self._retire(worker)
             self._replace()
         self._fill()
-        self._retire_if_idle()
+        if self.draining:
+            self._retire_if_idle()
 
     def _drop(self, worker: Worker, packet: Packet, unbegun: int = 0) -> None:
         """Take a packet from a live worker's list, and put it on its new level; `unbegun` items do not count."""
