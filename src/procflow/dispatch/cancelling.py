@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from procflow.dispatch.dispatcher import Dispatcher
     from procflow.dispatch.future import Future
     from procflow.dispatch.jobs import CallsJob, MapJob
-    from procflow.dispatch.lead import Waiter
+    from procflow.dispatch.lead import Waking
     from procflow.dispatch.stream import StreamJob
     from procflow.engines.base import Engine
     from procflow.scheduling.scheduler import Job
@@ -164,7 +164,7 @@ class Cancelling:
 class _Uncut:
     """What `cancel` waits for: the engine knows whether a worker has obeyed."""
 
-    waiters: list[Waiter] | None = None
+    waiters: list[Waking] | None = None
 
     def __init__(self, engine: Engine, worker: int) -> None:
         self._engine, self._worker = engine, worker

@@ -47,6 +47,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from typing import Any
 
+    from procflow.dispatch.in_asyncio import Pumps
     from procflow.dispatch.lead import Target
     from procflow.engines.base import Engine, Report, Segment
     from procflow.scheduling.scheduler import Command, Job, Packet
@@ -84,6 +85,7 @@ class Dispatcher:
         self.streams_read: set[StreamJob] = set()  # streams whose input is being read now
         self.put_back: list[Command] = []  # D2
         self._next_tick = 0.0
+        self._pumps: Pumps | None = None  # made when a coroutine waits
         self.cancelling, self.ending = Cancelling(self), Ending(self)
         self.calls: dict[object, CallsJob] = {}  # by the options that their calls have in common
         try:
@@ -408,6 +410,22 @@ class Dispatcher:
                 raise PoolBusy
         return self.lead.wait(target, timeout)
 
+    async def sleep(self, target: Target, timeout: float | None = None) -> None:
+        """Wait in an asyncio coroutine until the target is done, or, at the latest, for `timeout` seconds."""
+        self.refuse_fork()
+        if self.amid:
+            raise PoolBusy
+        pumps = self._pumps or self._make_pumps()
+        await pumps.wait(target, timeout)
+
+    def _make_pumps(self) -> Pumps:
+        from procflow.dispatch.in_asyncio import Pumps
+
+        with self.guard:
+            if self._pumps is None:
+                self._pumps = Pumps(self.lead, self.engine.fileno())
+            return self._pumps
+
     # -- the leader's work --------------------------------------------------------------------------------------------
 
     def turn(self, timeout: float | None) -> bool:
@@ -687,6 +705,8 @@ class Dispatcher:
 
     def release(self) -> None:
         """All workers are gone and nobody will lead again."""
+        if self._pumps is not None:
+            self._pumps.end()
         self.engine.close()
 
     @property

@@ -9,7 +9,7 @@ from procflow.errors import EngineError, PoolClosed
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from procflow.dispatch.dispatcher import Dispatcher
-    from procflow.dispatch.lead import Lead, Waiter
+    from procflow.dispatch.lead import Lead, Waking
     from procflow.scheduling.scheduler import Job
 
 __all__ = ["Ending"]
@@ -140,7 +140,7 @@ class Ending:
 class _Released:
     """What `join` waits for. Every leader looks at it after each turn; nobody has to resolve it."""
 
-    waiters: list[Waiter] | None = None
+    waiters: list[Waking] | None = None
 
     def __init__(self, lead: Lead, core: Dispatcher) -> None:
         self._lead, self._core = lead, core

@@ -121,21 +121,8 @@ class Future(Promise, Generic[T_co]):
 
     def __await__(self) -> Generator[object, None, T_co]:
         """Wait in an asyncio coroutine, without blocking its loop."""
-        if not self.is_done:
-            import asyncio
-
-            loop = asyncio.get_running_loop()
-            woken = loop.create_future()
-
-            def finish() -> None:
-                if not woken.done():  # else the waiting coroutine was cancelled
-                    woken.set_result(None)
-
-            def wake(_: object) -> None:
-                loop.call_soon_threadsafe(finish)
-
-            self.add_done_callback(wake)
-            yield from woken
+        while not self.is_done:
+            yield from self.dispatcher.sleep(self).__await__()
         return self.result(0)
 
     def __repr__(self) -> str:

@@ -2,6 +2,7 @@
 
     leader     the one thread that polls: whoever waits for a result, else the background thread
     follower   another thread that waits; woken when its own target is done, or when it is to lead
+    pump       what an asyncio loop calls that has coroutines waiting: it leads for one turn, without sleeping
 
 L1  At most one thread leads. A leader that has what it waited for promotes the follower that waits longest.
 L2  The lead is given up before callbacks run, so a callback may wait for other results.
@@ -27,10 +28,15 @@ if TYPE_CHECKING:
     from procflow.dispatch.callbacks import Callbacks
     from procflow.dispatch.guard import Guard
 
+    class Waking(Protocol):
+        """Who waits for a target."""
+
+        def wake(self) -> None: ...
+
     class Target(Protocol):
         """What a thread can wait for. Whoever sets `is_done` calls `resolved` after it."""
 
-        waiters: list[Waiter] | None
+        waiters: list[Waking] | None
 
         @property
         def is_done(self) -> bool: ...
@@ -168,12 +174,16 @@ class Lead:
         """Become a follower. Under the guard."""
         waiter = Waiter()
         self._followers[waiter] = None
+        self._add_waiter(target, waiter)
+        return waiter
+
+    def _add_waiter(self, target: Target, waiter: Waking) -> None:
+        """Have it woken when the target is done, and the background thread leave the lead to it. Under the guard."""
         if target.waiters is None:
             target.waiters = []
         target.waiters.append(waiter)
         if self._leader == self._background.ident:
             self._core.wake()
-        return waiter
 
     def _await_turn(self, waiter: Waiter, target: Target, timeout: float | None) -> None:
         try:
@@ -181,8 +191,7 @@ class Lead:
         finally:
             with self._guard:
                 self._followers.pop(waiter, None)
-                if target.waiters is not None and waiter in target.waiters:
-                    target.waiters.remove(waiter)
+                _remove_waiter(target, waiter)
                 if waiter.promoted and self._leader is None:
                     self._promote()  # should this one not lead after all; if it does, that one follows again
 
@@ -226,6 +235,40 @@ class Lead:
                 waiter.wake()
                 return
 
+    # -- when a loop waits --------------------------------------------------------------------------------------------
+
+    def attend(self, target: Target, waiter: Waking, *, pumped: bool) -> None:
+        """Have this woken when the target is done. `pumped`: its loop leads by `pump`; else the background thread."""
+        with self._guard:
+            self.taken += pumped
+            self._add_waiter(target, waiter)
+        if not pumped:
+            self.hurry()
+
+    def leave(self, target: Target, waiter: Waking) -> None:
+        """It waits no more."""
+        with self._guard:
+            _remove_waiter(target, waiter)
+
+    def pump(self) -> None:
+        """Lead for one turn, if nobody else does, without waiting."""
+        me = threading.get_ident()
+        with self._guard:
+            if self._leader is not None or self.finished or self._guard.torn:
+                return
+            self._leader = me
+            self.taken += 1
+        try:
+            if not self._core.all_gone:
+                self._core.turn(0.0)
+        except BaseException:  # Ctrl-C
+            self.later(_nothing)
+            raise
+        finally:
+            self._hand_over()
+        if self._callbacks:
+            self._callbacks.run()
+
     # -- when nobody waits --------------------------------------------------------------------------------------------
 
     def watch(self) -> None:
@@ -261,9 +304,13 @@ class Lead:
 
     def lead_in_background(self) -> None:
         """Poll until a thread comes that waits, callbacks are due, or nothing is to come."""
-        core = self._core
+        core, taken = self._core, self.taken
         try:
-            while core.busy and not (self._followers or self._callbacks or self.dropped or core.all_gone):
+            while (
+                core.busy
+                and self.taken == taken
+                and not (self._followers or self._callbacks or self.dropped or core.all_gone)
+            ):
                 core.turn(None)
         finally:
             self._hand_over()
@@ -302,6 +349,11 @@ class Lead:
     def stop(self) -> None:
         """End the background thread."""
         self._background.stop()
+
+
+def _remove_waiter(target: Target, waiter: Waking) -> None:
+    if target.waiters is not None and waiter in target.waiters:
+        target.waiters.remove(waiter)
 
 
 def _nothing() -> None:

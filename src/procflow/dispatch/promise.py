@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from procflow.dispatch.dispatcher import Dispatcher
     from procflow.dispatch.jobs import CallsJob, MapJob
-    from procflow.dispatch.lead import Waiter
+    from procflow.dispatch.lead import Waking
 
 __all__ = ["Promise"]
 
@@ -45,7 +45,7 @@ class Promise:
         self.is_done = False
         self.raw: tuple[int, object] | None = None  # kind, data: not decoded yet
         self.outcome: list[Any] | Failure | None = None
-        self.waiters: list[Waiter] | None = None
+        self.waiters: list[Waking] | None = None
         self.done_callbacks: list[Callable[[], object]] | None = None
         self.callback: Callable[[Any], object] | None = None
         self.error_callback: Callable[[BaseException], object] | None = None

@@ -24,11 +24,11 @@ from procflow.errors import PoolClosed, TimeoutError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
     from typing import Generic, Protocol, TypeVar
 
     from procflow.dispatch.dispatcher import Dispatcher
-    from procflow.dispatch.lead import Waiter
+    from procflow.dispatch.lead import Waking
     from procflow.scheduling.scheduler import Job
 
     T_co = TypeVar("T_co", covariant=True)
@@ -86,7 +86,7 @@ class StreamJob(ItemsJob):
         self.unbounded = False  # the pool was closed: read on though nobody takes results
         self.refill: Callable[[], None] = _nothing  # read more if there is room, or tell the feeder to
         self.is_done = False  # for `wait`: something is there for the consumer, or it is the end
-        self.waiters: list[Waiter] | None = None
+        self.waiters: list[Waking] | None = None
 
     def items(self, start: int, stop: int) -> Sequence[object]:
         """Return these inputs."""
@@ -180,6 +180,20 @@ class ResultIterator(Generic[T_co]):
 
     def __iter__(self) -> Iterator[T_co]:
         return self
+
+    def __aiter__(self) -> AsyncIterator[T_co]:
+        return self
+
+    async def __anext__(self) -> T_co:
+        """Return the next result, as `next`, without blocking the asyncio loop."""
+        while True:
+            try:
+                return self.next(0)
+            except NothingYet:
+                left = None if self._deadline is None else max(0.0, self._deadline - monotonic())
+            except StopIteration:
+                raise StopAsyncIteration from None
+            await self._dispatcher.sleep(self._job, left)
 
     def limit(self, timeout: float) -> None:
         """Let the stream take so many seconds from now, as a whole."""

@@ -144,6 +144,10 @@ if TYPE_CHECKING:
         def wake(self) -> None:
             """End the current or the next `wait` early."""
 
+        def fileno(self) -> int | None:
+            """A descriptor that is readable when there is something to `collect`; None if there is none."""
+            ...
+
         def terminate(self) -> None:
             """End all workers at once, whatever they do."""
 

@@ -553,6 +553,9 @@ class LocalEngine:
     def wake(self) -> None:
         self._poller.wake()
 
+    def fileno(self) -> int | None:
+        return self._poller.fileno()
+
     def terminate(self) -> None:
         self._terminated = True
         self._most_booting = sys.maxsize

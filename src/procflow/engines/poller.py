@@ -35,6 +35,10 @@ if TYPE_CHECKING:
         def wake(self) -> None:
             """End the current or the next `poll`."""
 
+        def fileno(self) -> int | None:
+            """A descriptor that is readable when `poll` would return at once; None if there is none."""
+            ...
+
         def close(self) -> None:
             """Release it; nobody polls."""
 
@@ -103,6 +107,9 @@ class EpollPoller:
             self.woken = True
         return ready
 
+    def fileno(self) -> int | None:
+        return self._epoll.fileno()
+
     def close(self) -> None:
         self._epoll.close()
         self._waker.close()
@@ -144,6 +151,9 @@ class SelectPoller:
             ready.remove(self._waker.reader)
             self.woken = True
         return ready
+
+    def fileno(self) -> int | None:
+        return None
 
     def close(self) -> None:
         self._selector.close()

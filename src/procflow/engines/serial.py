@@ -160,6 +160,9 @@ class SerialEngine:
     def wake(self) -> None:
         pass
 
+    def fileno(self) -> int | None:
+        return None
+
     def terminate(self) -> None:
         self._packets.clear()
         self.retire(self._worker)
