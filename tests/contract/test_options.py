@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 from time import monotonic
 from typing import Any
@@ -14,10 +15,16 @@ import pytest
 import procflow
 from procflow.worker import memory
 from tests.contract import functions as f
-from tests.contract.conftest import Open, join
+from tests.contract.conftest import Open, end, join
 from tests.support import DEADLOCK, wait_until
 
 LIMIT = 0.2  # seconds: a task that ends takes a fraction, the others do not end
+
+
+@pytest.fixture
+def workers(open_local: Open) -> Iterator[procflow.Pool]:
+    """A pool of two worker processes, which import what the tasks need before one of them begins, and has a limit."""
+    yield from end(open_local(2, initializer=f.remember))
 
 
 def has_begun(path: Path) -> None:
@@ -178,7 +185,7 @@ def test_a_task_that_ignores_sigterm_is_ended(workers: procflow.Pool, tmp_path: 
 
 
 def test_many_tasks_that_take_too_long_cost_nobody_else(workers: procflow.Pool) -> None:
-    view = workers.options(timeout=0.1)
+    view = workers.options(timeout=LIMIT)
     futures = [view.submit(f.spin) if n % 5 == 0 else view.submit(f.double, n) for n in range(50)]
     for number, future in enumerate(futures):
         if number % 5 == 0:
@@ -333,7 +340,7 @@ def test_a_task_that_runs_can_be_killed(workers: procflow.Pool, tmp_path: Path) 
     assert future.cancelled()
     with pytest.raises(procflow.TaskKilled) as caught:
         future.result(DEADLOCK)
-    assert not psutil.pid_exists(caught.value.pid)
+    wait_until(lambda: not psutil.pid_exists(caught.value.pid), "the burial of its worker")
     assert future.kill()
     assert workers.map(f.double, range(10)) == [2 * n for n in range(10)]
 

@@ -10,6 +10,7 @@ import select
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 
 import pytest
@@ -19,7 +20,7 @@ from procflow.start.launch import Child, launch, launch_fork
 from procflow.start.server import the_server
 from tests.integration import targets_process as targets
 from tests.integration.targets_process import wait_gone
-from tests.support import DEADLOCK
+from tests.support import DEADLOCK, wait_until
 
 HERE = targets.__name__
 
@@ -104,6 +105,37 @@ def test_the_sentinel_is_readable_at_the_end_and_not_before(method: str) -> None
         child.send_signal(signal.SIGKILL)
         assert select.select([child.sentinel], [], [], DEADLOCK)[0] == [child.sentinel]
         assert child.wait(DEADLOCK) == -signal.SIGKILL
+
+
+def test_a_child_may_be_closed_by_one_thread_while_another_is_about_to_wait_for_it(
+    method: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with launched(method, "spin") as (child, _):
+        wait_readable = child._wait_readable
+
+        def close_first(timeout: float | None) -> bool:
+            child.send_signal(signal.SIGKILL)
+            wait_until(lambda: child.poll() is not None, "the end of the child")
+            child.close()
+            return wait_readable(timeout)
+
+        monkeypatch.setattr(child, "_wait_readable", close_first)
+        assert child.wait(DEADLOCK) == -signal.SIGKILL
+
+
+def test_the_sentinel_stays_open_while_a_thread_waits_for_it(method: str) -> None:
+    with launched(method, "spin") as (child, _):
+        sentinel = child.sentinel
+        waiter = threading.Thread(target=child.wait, args=(DEADLOCK,))
+        waiter.start()
+        wait_until(lambda: child._waiters, "the waiting")
+        child.close()
+        os.fstat(sentinel)
+        os.kill(child.pid, signal.SIGKILL)
+        waiter.join(DEADLOCK)
+        assert not waiter.is_alive()
+        with pytest.raises(OSError, match="Bad file descriptor"):
+            os.fstat(sentinel)
 
 
 def test_bound_children_in_a_c_call_end_with_a_killed_parent(method: str) -> None:

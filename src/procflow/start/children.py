@@ -4,7 +4,8 @@
 
 C1  `sentinel` is readable if and only if the process itself has ended, whatever its own children hold open.
 C2  A signal is sent only while the process has provably not been reaped, so never to a stranger who got its number.
-C3  A copy of a Child in a fork knows nothing: poll() is None there, and close() and send_signal() do nothing.
+C3  The sentinel is closed when no thread looks at it or waits for it: its number may be a stranger's then.
+C4  A copy of a Child in a fork knows nothing: poll() is None there, and close() and send_signal() do nothing.
 """
 
 from __future__ import annotations
@@ -42,6 +43,7 @@ class Child:
         self._born = owned.generation()
         self._code: int | None = None
         self._sentinel = -1
+        self._waiters = 0  # threads that wait for the sentinel
         self._release: finalize[..., object] | None = None  # closes the sentinel
 
     @property
@@ -76,9 +78,9 @@ class Child:
         deadline = None if timeout is None else time.monotonic() + timeout
         while (code := self.poll()) is None:
             left = None if deadline is None else deadline - time.monotonic()
-            if left is not None and left <= 0:
-                return None
-            if _wait_readable(self.sentinel, left) and self.poll() is None:
+            if (left is not None and left <= 0) or self.sentinel < 0:
+                return self.poll()
+            if self._wait_readable(left) and self.poll() is None:
                 # Only where the sentinel is a pipe can it be ahead of the exit code, for the moment that the kernel
                 # needs from closing fds to the zombie, or longer when the child closed fds that are not its own.
                 time.sleep(0.001)
@@ -90,9 +92,30 @@ class Child:
 
     def close(self) -> None:
         """Release the fds. Idempotent. The exit code is kept, if it was learnt; else it will not be."""
-        self._sentinel = -1
-        if self._release is not None:
+        with self._lock:
+            self._sentinel = -1
+            self._release_unused()
+
+    def _release_unused(self) -> None:
+        """Under the lock."""
+        if self._sentinel < 0 and not self._waiters and self._release is not None:
             self._release()
+
+    def _wait_readable(self, timeout: float | None) -> bool:
+        """Wait until the sentinel is readable, or closed; False after `timeout` seconds."""
+        with self._lock:
+            fd = self._sentinel
+            if fd < 0:
+                return True
+            self._waiters += 1
+        try:
+            poll = select.poll()
+            poll.register(fd, select.POLLIN)
+            return bool(poll.poll(None if timeout is None else max(0, timeout * 1000)))
+        finally:
+            with self._lock:
+                self._waiters -= 1
+                self._release_unused()
 
     def _take(self, sentinel: int) -> None:
         """Own this sentinel."""
@@ -178,7 +201,7 @@ class ServedChild(Child):
         # One thread waits, and nobody else reads meanwhile: it would wait for ever for what is read already.
         with self._birth:
             if not self._pid and self._code is None:
-                _wait_readable(self._sentinel, None)
+                self._wait_readable(None)
                 with self._lock:
                     self._read()
 
@@ -238,9 +261,3 @@ class ServedChild(Child):
                 os.close(pidfd)
         except ProcessLookupError:
             pass
-
-
-def _wait_readable(fd: int, timeout: float | None) -> bool:
-    poll = select.poll()
-    poll.register(fd, select.POLLIN)
-    return bool(poll.poll(None if timeout is None else max(0, timeout * 1000)))
