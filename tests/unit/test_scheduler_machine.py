@@ -285,7 +285,7 @@ class SchedulerMachine(RuleBasedStateMachine):
             assert command[1].start < command[1].stop
             self.to_encode.append(command[1])
         elif command[0] == "take_back":
-            self.take_back(command[1])
+            self.take_back(*command[1:])
         elif command[0] == "cut":
             self.to_cut.append(command[1])
         elif command[0] == "expel":
@@ -306,9 +306,11 @@ class SchedulerMachine(RuleBasedStateMachine):
             for item in range(start, stop):
                 self.resolve(self.works[number], item, reason)
 
-    def take_back(self, number: int) -> None:
+    def take_back(self, number: int, begun: int = 0) -> None:
         process = self.processes.get(number)
-        packet = process.pipe.pop(0) if process and process.pipe and not process.retired else None
+        packet = None
+        if process and process.pipe and not process.retired and begun in (0, process.begun):
+            packet = process.pipe.pop(0)
         self.scheduler.taken_back(number, packet.seq if packet else None)
 
     @precondition(lambda self: self.where(self.holds_several))
@@ -476,7 +478,7 @@ class SchedulerMachine(RuleBasedStateMachine):
             self.end(process)
 
     def wait_for_the_next(self, _pick: int) -> None:
-        self.now = max(self.now, min(due for due, _ in self.scheduler.delayed.values()))
+        self.now = max(self.now, min(due for due, *_ in self.scheduler.delayed.values()))
         self.release()
 
     # -- workers -------------------------------------------------------------------------------------------------------
@@ -728,8 +730,8 @@ class SchedulerMachine(RuleBasedStateMachine):
         work.resolved[item] = how
 
     def waiting(self, state: Job, start: int, stop: int) -> list[int]:
-        spans = [(a, b) for job, a, b, _ in self.scheduler.ready if job == state.id]
-        delayed = [(a, b) for (job, a), (_, b) in self.scheduler.delayed.items() if job == state.id]
+        spans = [(a, b) for job, a, b, *_ in self.scheduler.ready if job == state.id]
+        delayed = [(a, b) for (job, a), (_, b, _) in self.scheduler.delayed.items() if job == state.id]
         spans += [(a, b) for a, b in delayed if start <= a and b <= stop]
         return [item for a, b in spans for item in range(max(a, start), min(b, stop))]
 

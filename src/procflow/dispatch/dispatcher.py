@@ -71,7 +71,7 @@ class Dispatcher:
     ) -> None:
         self.engine = engine
         self.scheduler = Scheduler(
-            processes, maxtasksperchild, engine.window, engine.most, start_timeout, engine.stretch
+            processes, maxtasksperchild, engine.window, engine.most, start_timeout, engine.stretch, cuts=engine.cuts
         )
         self.guard = Guard()
         self.guard.torn = False
@@ -575,7 +575,8 @@ class Dispatcher:
                     elif command[0] == "cut":
                         self.engine.cut(command[1])
                     elif command[0] == "take_back":
-                        scheduler.taken_back(command[1], self.engine.take_back(command[1]))
+                        _, worker, begun = command
+                        scheduler.taken_back(worker, self.engine.take_back(worker, begun))
                     elif command[0] == "expel":
                         _, worker, seq, item, since = command
                         while (unread := self.engine.take_back(worker)) is not None:

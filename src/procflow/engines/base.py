@@ -94,10 +94,11 @@ if TYPE_CHECKING:
         def discard(self, encoded: object) -> None:
             """An encoded packet will not be sent after all."""
 
-        def take_back(self, worker: int) -> int | None:
+        def take_back(self, worker: int, begun: int = 0) -> int | None:
             """Take the oldest unread packet of a worker; return its seq, or None if there is none.
 
-            Where that is not possible at once, ask for it: ("cut", ...) is reported when the packet is ours again.
+            With `begun` only if the packet of that seq is the last that it has begun. Where taking back is not possible
+            at once, ask for it: ("cut", ...) is reported when the packet is ours again.
             """
             ...
 

@@ -193,9 +193,9 @@ class LocalEngine:
         if encoded[1]:  # type: ignore[index]
             self._tasks.free(encoded[1])  # type: ignore[index]
 
-    def take_back(self, worker: int) -> int | None:
+    def take_back(self, worker: int, begun: int = 0) -> int | None:
         held = self._workers.get(worker)
-        if held is None:
+        if held is None or (begun and held.status()[0] != begun):
             return None
         if not held.channel.takes_back:
             self._ask(held, held.revoke)

@@ -192,7 +192,7 @@ class RemoteEngine:
     def discard(self, encoded: object) -> None:
         pass
 
-    def take_back(self, worker: int) -> int | None:
+    def take_back(self, worker: int, begun: int = 0) -> int | None:
         held = self._held.get(worker, {})
         for seq in list(held):
             cancel = self._cancels.get(seq)
@@ -278,6 +278,9 @@ class RemoteEngine:
 
     def wake(self) -> None:
         self._poller.wake()
+
+    def fileno(self) -> int | None:
+        return self._poller.fileno()
 
     def collect(self, ready: list[int]) -> list[Report]:
         reports: list[Report] = []

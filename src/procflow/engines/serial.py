@@ -79,7 +79,7 @@ class SerialEngine:
     def discard(self, encoded: object) -> None:
         pass
 
-    def take_back(self, worker: int) -> int | None:
+    def take_back(self, worker: int, begun: int = 0) -> int | None:
         return None
 
     def cut(self, worker: int) -> None:

@@ -22,6 +22,8 @@ S6  What is counted, as `divisible`, is what a look at all workers and packets w
 S7  No item begins more often than its job allows: once, and `retries` times more.                  (check_s7)
 S8  No worker is idle while an item waits.                                                          (check_s8)
 S9  Workers that are not retiring have slots of their own, from 0 to `processes` - 1.               (check_s9)
+S10 A worker's packets were handed out for the first time in the order in which it holds them. So a task that waits for
+    one which was submitted before it is never what keeps that from beginning.                      (check_s10)
 
 Time comes in as data: `now` is whatever clock the caller has, in seconds.
 """
@@ -43,7 +45,9 @@ if TYPE_CHECKING:
     Command = (
         tuple[Literal["start"], int, int]  # start this worker in this slot
         | tuple[Literal["encode"], "Packet"]  # pickle the packet's items, then say `encoded`
-        | tuple[Literal["take_back"], int]  # take the oldest unread packet of this worker, then say `taken_back`
+        | tuple[
+            Literal["take_back"], int, int
+        ]  # take this worker's oldest unread packet, if it has begun that seq (0: in any case); then say `taken_back`
         | tuple[Literal["cut"], int]  # have this worker begin nothing behind what it runs, then say `cut_off`
         | tuple[Literal["retire"], int]  # close this worker's task pipe: it ends when it has done what it holds
         | tuple[Literal["expel"], int, int, int, float]  # end this worker, if it still runs this seq, item, since then
@@ -126,11 +130,12 @@ class Job:
 class Packet:
     """What one write gives to one worker: items `start` to `stop` of a job; those before `done` are answered."""
 
-    __slots__ = ("attempt", "divisible", "done", "job", "seq", "start", "state", "stop", "worker")
+    __slots__ = ("attempt", "divisible", "done", "job", "order", "seq", "start", "state", "stop", "worker")
 
-    def __init__(self, seq: int, job: Job, start: int, stop: int, worker: int) -> None:
+    def __init__(self, seq: int, job: Job, start: int, stop: int, worker: int, order: int = 0) -> None:
         self.seq, self.job, self.start, self.stop, self.worker = seq, job, start, stop, worker
         self.attempt = job.attempts.get(start, 0) + 1  # what begins again travels alone
+        self.order = order or seq  # lower for what was handed out earlier, also if it was put back since
         self.done = start
         self.state = ENCODING
         self.divisible = stop - start > job.grain  # more than one chunk, and not cut off yet
@@ -142,7 +147,19 @@ class Packet:
 class Worker:
     """One worker as the scheduler sees it."""
 
-    __slots__ = ("allowance", "condemned", "id", "inflight", "progress", "seen", "slot", "started", "state", "window")
+    __slots__ = (
+        "allowance",
+        "condemned",
+        "id",
+        "inflight",
+        "progress",
+        "sealed",
+        "seen",
+        "slot",
+        "started",
+        "state",
+        "window",
+    )
 
     def __init__(self, worker: int, slot: int, allowance: int, window: int) -> None:
         self.id = worker
@@ -151,6 +168,7 @@ class Worker:
         self.inflight: dict[int, Packet] = {}  # by seq, oldest first
         self.allowance = allowance  # chunks that it may still begin; below zero: no limit
         self.window = window
+        self.sealed = 0  # seq of a packet: while it holds that, it gets no other
         self.progress = 0  # grows with each answer
         self.seen = 0  # `progress` at the last tick
         self.started = False  # it was ready once
@@ -169,18 +187,25 @@ class Scheduler:
         most: int = MOST,
         start_timeout: float = 0.0,
         stretch: float = 1.0,
+        *,
+        cuts: bool = True,
     ) -> None:
-        """`start_timeout`: seconds until a worker has to be ready; 0: no limit. `stretch`: the least; see `chunks`."""
+        """`start_timeout`: seconds until a worker has to be ready; 0: no limit. `stretch`: the least; see `chunks`.
+        `cuts`: what is behind an item that runs, in its packet, can be had back.
+        """
         self.processes = processes
         self.start_timeout = start_timeout
         self.window = window
+        self._cuts = cuts
         self.jobs: dict[int, Job] = {}
         self.workers: dict[int, Worker] = {}
-        self.ready: deque[list[int]] = deque()  # [job, start, stop, most]: most chunks in one packet, 0 for no limit
+        # [job, start, stop, most, order]: most chunks in one packet, 0 for no limit; of what was put back the order, as
+        # of the packet, and 0 of what is new. What was put back waits ahead of what is new, by its order.
+        self.ready: deque[list[int]] = deque()
         self.slack: list[dict[int, Worker]] = [{} for _ in range(window + 1)]  # READY workers by packets held
         self.alive = 0  # STARTING and READY
         self.unresolved = 0  # items of all jobs
-        self.delayed: dict[tuple[int, int], tuple[float, int]] = {}  # by job and start: when it is due, and stop
+        self.delayed: dict[tuple[int, int], tuple[float, int, int]] = {}  # by job and start: due, stop, order
         self._due: list[tuple[float, int, int]] = []  # a heap of these: due, job, start; also of some that are no more
         self.divisible = 0  # packets of several chunks that workers hold
         self._timed = 0  # packets that workers hold of jobs with a limit
@@ -233,7 +258,7 @@ class Scheduler:
             if not self._failed_starts:  # what waits before these has found no worker, so they would not either
                 return
         else:
-            self.ready.append([job.id, start, stop, 0])
+            self.ready.append([job.id, start, stop, 0, 0])
         self._fill()
 
     def close_job(self, job: Job) -> None:
@@ -253,9 +278,9 @@ class Scheduler:
             removed += high - low
             _forget(job, low, high)
             if span[1] < low:
-                kept.append([job.id, span[1], low, span[3]])
+                kept.append([job.id, span[1], low, span[3], span[4]])
             if high < span[2]:
-                kept.append([job.id, high, span[2], span[3]])
+                kept.append([job.id, high, span[2], span[3], span[4]])
         if removed:
             self.ready = kept
             job.waiting -= removed
@@ -279,7 +304,7 @@ class Scheduler:
         self._requeue([packet for packet in held if packet.state == ENCODING])
         for packet in held:
             if packet.state != ENCODING:
-                self.commands.append(("take_back", packet.worker))
+                self.commands.append(("take_back", packet.worker, 0))
                 self._timed += end and not job.limits.timeout
         if end:
             job.limits = NO_TIME
@@ -395,7 +420,7 @@ class Scheduler:
         for start, stop in again:
             _forget(job, at, start)
             count -= stop - start
-            self._delay(job, start, stop, start + 1, now)
+            self._delay(packet, start, stop, start + 1, now)
             at = stop
         if job.attempts:
             _forget(job, at, packet.done)
@@ -405,7 +430,7 @@ class Scheduler:
         if final:
             self._drop(worker, packet, unbegun=packet.stop - packet.done)
             if packet.done < packet.stop:
-                self._wait_again(job, packet.done, packet.stop, 0)
+                self._wait_again(job, packet.done, packet.stop, 0, packet.order)
             if worker.inflight:
                 dry = next(iter(worker.inflight.values())).state == ENCODING
                 self._stretch = stretched(self._stretch, dry=dry, least=self._least_stretch)
@@ -431,7 +456,11 @@ class Scheduler:
     def taken_back(self, worker_id: int, seq: int | None) -> None:
         """The oldest unread packet of the worker was taken from its pipe; None: it had read them all."""
         worker = self.workers.get(worker_id)
-        if worker is None or seq not in worker.inflight:
+        if worker is None:
+            return
+        if seq is None:  # or it was asked for the last one, and may give that back later
+            worker.sealed = next(reversed(worker.inflight), 0)
+        if seq not in worker.inflight:
             return
         self._requeue([worker.inflight[seq]])
         self._fill(but=worker if worker.inflight else None)  # it is for others, unless this one has become idle
@@ -444,7 +473,7 @@ class Scheduler:
     @property
     def wants_ticks(self) -> bool:
         """Whether something may have to move, though nothing is reported: see `tick`."""
-        if self.divisible > 0:
+        if self.divisible > 0 and self._cuts:
             return True
         return bool(self.slack[0] and self.slack[-1]) and self._loaded() is not None
 
@@ -456,8 +485,14 @@ class Scheduler:
         for worker in self.workers.values():
             if worker.progress != worker.seen:
                 worker.seen = worker.progress
-            elif any(packet.divisible and packet.state == SENT for packet in worker.inflight.values()):
-                self.commands.append(("cut", worker.id))
+            elif self._cuts and any(p.divisible and p.state == SENT for p in worker.inflight.values()):
+                first, *behind = worker.inflight
+                worker.sealed = first
+                if behind and worker.inflight[behind[-1]].state == SENT:
+                    # Else it would begin that when it is cut short, ahead of what it was not to begin.
+                    self.commands.append(("take_back", worker.id, first))
+                else:
+                    self.commands.append(("cut", worker.id))
         if not self.ready:
             self._steal()  # the last attempt may have come at the wrong moment
 
@@ -478,7 +513,7 @@ class Scheduler:
             if not worker.allowance and worker.state == READY:
                 self.slack[held][worker_id] = worker
             worker.allowance += -(-(end - stop) // job.grain)
-        self._wait_again(job, stop, end, 0)
+        self._wait_again(job, stop, end, 0, packet.order)
         self._fill()
 
     def _undivide(self, packet: Packet) -> None:
@@ -574,8 +609,8 @@ class Scheduler:
     def terminate(self) -> list[tuple[Job, int, int]]:
         """Stop: return the spans of items that were not resolved. Workers are ended by the caller."""
         self.draining = self.stopped = True
-        open_spans = [(self.jobs[job], start, stop) for job, start, stop, _ in self.ready]
-        open_spans += [(self.jobs[job], start, stop) for (job, start), (_, stop) in self.delayed.items()]
+        open_spans = [(self.jobs[job], start, stop) for job, start, stop, _, _ in self.ready]
+        open_spans += [(self.jobs[job], start, stop) for (job, start), (_, stop, _) in self.delayed.items()]
         for worker in self.workers.values():
             open_spans += [(p.job, p.done, p.stop) for p in worker.inflight.values() if p.done < p.stop]
             worker.inflight.clear()
@@ -622,7 +657,7 @@ class Scheduler:
             slack = self.slack[level]
             while ready and slack:
                 for worker in reversed(slack.values()):  # who came last has its code and data in a cache, likely
-                    if worker is not but and len(worker.inflight) < worker.window:
+                    if worker is not but and (not level or self._may_queue(worker, ready[0])):
                         self._assign(worker)
                         break
                 else:
@@ -631,6 +666,16 @@ class Scheduler:
             self._replace()
         else:
             self._steal()
+
+    def _may_queue(self, worker: Worker, span: list[int]) -> bool:
+        """Whether it may get a packet of this span behind what it holds: S10."""
+        if len(worker.inflight) >= worker.window or worker.sealed in worker.inflight:
+            return False
+        _, start, _, _, order = span
+        if not order:
+            return True
+        last = next(reversed(worker.inflight.values()))
+        return (last.order, last.start) < (order, start)
 
     def _assign(self, worker: Worker) -> None:
         span = self.ready[0]
@@ -654,7 +699,7 @@ class Scheduler:
             span[1] = stop
         job.waiting -= stop - start
         self._seq = seq = self._seq + 1
-        packet = Packet(seq, job, start, stop, worker.id)
+        packet = Packet(seq, job, start, stop, worker.id, span[4])
         held = len(worker.inflight)
         worker.inflight[seq] = packet
         if packet.divisible:
@@ -676,7 +721,7 @@ class Scheduler:
         However quick such tasks were until now: the one in front may be a long one, or wait for what is behind it.
         """
         if self.slack[0] and self.slack[-1] and (worker := self._loaded()) is not None:
-            self.commands.append(("take_back", worker.id))
+            self.commands.append(("take_back", worker.id, 0))
 
     def _loaded(self) -> Worker | None:
         """Return a worker that holds a packet which it may not have read."""
@@ -717,15 +762,20 @@ class Scheduler:
         for packet in reversed(packets):
             if gone is None:
                 self._drop(self.workers[packet.worker], packet, unbegun=packet.stop - packet.start)
-            self._wait_again(packet.job, packet.start, packet.stop, most)
+            self._wait_again(packet.job, packet.start, packet.stop, most, packet.order)
 
-    def _wait_again(self, job: Job, start: int, stop: int, most: int) -> None:
+    def _wait_again(self, job: Job, start: int, stop: int, most: int, order: int) -> None:
         if job.dropped:
             self._resolve(job, stop - start)
         elif start < stop:  # else it was withdrawn as a whole before
             if not self.alive:  # a worker that was let go has handed this back
                 self._start_again()
-            self.ready.appendleft([job.id, start, stop, 1 if start in job.attempts else most])
+            place = 0
+            for span in self.ready:
+                if not span[4] or (order, start) < (span[4], span[1]):
+                    break
+                place += 1
+            self.ready.insert(place, [job.id, start, stop, 1 if start in job.attempts else most, order])
             job.waiting += stop - start
 
     def _lose(self, packet: Packet, item: int, width: int, cause: Cause, why: str, now: float) -> None:
@@ -739,14 +789,14 @@ class Scheduler:
             begun = -(-(item + width - packet.start) // grain) * grain  # items, in whole chunks
             stop = max(start, min(stop, packet.start + begun))
         if stop < packet.stop:
-            self._wait_again(packet.job, stop, packet.stop, 0)
+            self._wait_again(packet.job, stop, packet.stop, 0, packet.order)
         job = packet.job
         if why in job.limits.outlives:
             while start < stop:
                 end = min(stop, start + grain - (start - packet.start) % grain)
                 if not self.may_begin_again(job, start, end):
                     break
-                self._delay(job, start, end, end, now)
+                self._delay(packet, start, end, end, now)
                 start = end
         if start < stop:
             _forget(job, start, stop)
@@ -767,8 +817,8 @@ class Scheduler:
         half = (chunks + 1) // 2
         middle = start + half * job.grain
         most = half if why == DIED else 1
-        self._wait_again(job, middle, stop, most)
-        self._wait_again(job, start, middle, most)
+        self._wait_again(job, start, middle, most, packet.order)
+        self._wait_again(job, middle, stop, most, packet.order)
         return True
 
     def _resolve(self, job: Job, count: int) -> None:
@@ -783,29 +833,30 @@ class Scheduler:
 
     # -- limits and further attempts ----------------------------------------------------------------------------------
 
-    def _delay(self, job: Job, start: int, stop: int, begun: int, now: float) -> None:
+    def _delay(self, packet: Packet, start: int, stop: int, begun: int, now: float) -> None:
         """These are to begin again; those before `begun` have begun in vain. The caller fills."""
+        job = packet.job
         for item in range(start, begun):
             job.attempts[item] = job.attempts.get(item, 0) + 1
         if job.limits.backoff:
             due = now + job.limits.backoff * 2.0 ** min(job.attempts[start] - 1, MOST_DOUBLINGS)
-            self.delayed[job.id, start] = due, stop
+            self.delayed[job.id, start] = due, stop, packet.order
             heappush(self._due, (due, job.id, start))
         else:
-            self._wait_again(job, start, stop, 0)
+            self._wait_again(job, start, stop, 0, packet.order)
 
     def release(self, now: float) -> float | None:
         """Let begin again what has waited for its time; return in how many seconds the next may, None: none waits."""
         released = False
         while self._due:
             due, job_id, start = self._due[0]
-            there = self.delayed.get((job_id, start), (-1.0, 0))[0] == due  # else it was cancelled
+            there = self.delayed.get((job_id, start), (-1.0, 0, 0))[0] == due  # else it was cancelled
             if there and due > now:
                 break
             heappop(self._due)
             if there:
-                stop = self.delayed.pop((job_id, start))[1]
-                self._wait_again(self.jobs[job_id], start, stop, 0)
+                _, stop, order = self.delayed.pop((job_id, start))
+                self._wait_again(self.jobs[job_id], start, stop, 0, order)
                 released = True
         if released:
             self._start_again()
@@ -891,7 +942,7 @@ class Scheduler:
     def _give_up_waiting(self, cause: Cause, why: str) -> None:
         """Workers can't be started: what waits fails, and no more are started until new items come."""
         spans, self.ready = self.ready, deque()
-        for job_id, start, stop, _ in spans:
+        for job_id, start, stop, _, _ in spans:
             self.commands.append(("unstartable", job_id, start, stop, self._failed_starts, cause, why))
             job = self.jobs[job_id]
             job.waiting -= stop - start
@@ -916,14 +967,18 @@ class Scheduler:
     # -- what the tests assert after every event ----------------------------------------------------------------------
 
     def check(self) -> None:
-        """Assert S1 to S9."""
+        """Assert S1 to S10."""
         self._check_s1(self.ready)
         for level, workers in enumerate(self.slack):
             for worker in workers.values():
                 assert worker.state == READY, worker
                 assert len(worker.inflight) == level, (level, worker.inflight)  # S2
                 assert worker.allowance, worker  # S5
+        orders = [(span[4], span[1]) if span[4] else (self._seq + 1, 0) for span in self.ready]
+        assert orders == sorted(orders), self.ready  # S10
         for worker in self.workers.values():
+            orders = [(packet.order, packet.start) for packet in worker.inflight.values()]
+            assert orders == sorted(orders), worker.inflight  # S10
             assert len(worker.inflight) <= self.window  # S2
             if worker.state == READY and worker.allowance and not self.stopped:
                 assert worker.id in self.slack[len(worker.inflight)]  # S2
@@ -943,9 +998,9 @@ class Scheduler:
 
     def _check_s1(self, ready: Iterable[list[int]]) -> None:
         for job in self.jobs.values():
-            spans = [(start, stop) for j, start, stop, _ in ready if j == job.id]
+            spans = [(start, stop) for j, start, stop, _, _ in ready if j == job.id]
             assert sum(stop - start for start, stop in spans) == job.waiting
-            spans += [(start, stop) for (j, start), (_, stop) in self.delayed.items() if j == job.id]
+            spans += [(start, stop) for (j, start), (_, stop, _) in self.delayed.items() if j == job.id]
             assert all(1 <= failed <= job.limits.retries for failed in job.attempts.values()), job.attempts  # S7
             for worker in self.workers.values():
                 held = [p for p in worker.inflight.values() if p.job is job and p.done < p.stop]

@@ -37,6 +37,7 @@ from procflow.worker.status import BEGUN, FIRST, LOG_SIZE, LOGGED, NOTHING, RUNS
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import Protocol
 
     class Store(Protocol):
@@ -98,6 +99,7 @@ class Answer:
     def __init__(self, out: int, page: memoryview[int], log: memoryview[int], writer: Store) -> None:
         self._out, self._page, self._log = out, page, log
         self._writer = writer
+        self.followed: Callable[[], object] = _by_nothing  # whether another packet is in the worker's pipe
         self._values: list[object] = []  # since the last write, for as long as nothing but values came
         self._segments: list[bytes] = []  # not logged: what came before `_values`
         self._forks = _forks  # if there are more, this process is a fork of the worker, made by a task
@@ -167,7 +169,8 @@ class Answer:
     def is_late(self, now: float) -> bool:
         """Write what is there if it is old; True if the packet took so long that the rest is to be handed back."""
         if now - self._since > FLUSH:
-            if now - self._began > self.hand_back:
+            # What is behind would be begun ahead of what is handed back; it may wait for that.
+            if now - self._began > self.hand_back and not self.followed():
                 return True
             self._flush(now, final=False)
         return False
@@ -266,6 +269,10 @@ class Answer:
                 self._add(FAILURE, 1, pack_failure(_not_picklable(value, refusal)))
             else:
                 self._add(VALUE, 1, data)
+
+
+def _by_nothing() -> bool:
+    return False
 
 
 def _flush_output() -> None:

@@ -66,6 +66,10 @@ class Runner:
         self.was_quick = True  # the last packet
         self.exit_code: int | None = None  # set when a task called sys.exit(): the worker ends after this answer
 
+    def look_behind_by(self, followed: Callable[[], object]) -> None:
+        """`followed` tells whether there is another packet behind the one that runs."""
+        self._answer.followed = followed
+
     def run(self, packet: bytes) -> None:
         """Run the packet, and answer it."""
         began = perf_counter()
