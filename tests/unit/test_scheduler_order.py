@@ -115,7 +115,7 @@ def test_a_task_may_wait_for_an_earlier_one(workers: int, needs: list[int], even
     if world.job.added < len(needs):
         world.submit(len(needs) - world.job.added)
     for _ in range(10 * len(needs)):
-        while any([world.step(number) for number in world.processes]):
+        while any(world.step(number) for number in world.processes):
             pass
         world.tick()
     assert world.done == set(range(len(needs))), (world.scheduler.ready, world.processes)
