@@ -17,7 +17,8 @@ SOURCE = Path(procflow.__file__).parent
 
 # From the top down. A module imports from its own layer and those below it. Within a layer: see SIBLINGS.
 LAYERS = [
-    {"__init__", "joblib"},
+    {"__main__"},
+    {"__init__", "doctor", "joblib"},
     {"pool", "executor", "process", "connection", "supervisor", "supervised", "context"},
     {"dispatch", "observe"},
     {"engines"},
@@ -31,6 +32,7 @@ LAYERS = [
 
 # Who may import the layer beside it, where a layer has several members.
 SIBLINGS = {
+    ("doctor", "__init__"),
     ("observe", "dispatch"),
     ("context", "process"),
     ("context", "pool"),
