@@ -21,11 +21,11 @@ INSTALL = @sh .ci/venv "$(VENV)"
 
 # The targets share one environment.
 .NOTPARALLEL:
-.PHONY: all demo test stress yardstick coverage lint format types docs docs-serve bench build clean help
+.PHONY: all demo test stress yardstick coverage lint format types docs docs-serve bench build dist clean help
 
 help:
 	@sed -n '1,/^$$/s/^# \{0,1\}//p' Makefile
-	@echo "Targets: all demo test stress yardstick coverage lint format types docs docs-serve bench build clean"
+	@echo "Targets: all demo test stress yardstick coverage lint format types docs docs-serve bench build dist clean"
 
 all: test lint types docs
 
@@ -95,6 +95,11 @@ bench:
 build:
 	$(INSTALL) build
 	@$(RUN) -m build --outdir dist
+
+# Wheel and sdist, their contents, and the tests on the installed wheel.
+dist:
+	$(INSTALL) build
+	@$(RUN) .ci/dist.py $(PYTEST_ARGS)
 
 clean:
 	rm -rf build dist site .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage .coverage.* htmlcov

@@ -9,6 +9,11 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import procflow
+
+ROOT = Path(__file__).resolve().parents[1]
+# For programs that tests run: procflow from where these tests have it, which may be a wheel's, and the tests.
+PYTHONPATH = os.pathsep.join([str(Path(procflow.__file__).parents[1]), str(ROOT)])
 PEERS = ("joblib_", "sem.loky")  # what other libraries name in /dev/shm, in programs that run beside the tests
 DEADLOCK = 30.0  # seconds: reached by a bug, never by a slow machine
 

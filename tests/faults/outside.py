@@ -10,9 +10,7 @@ from pathlib import Path
 
 import psutil
 
-from tests.support import DEADLOCK, wait_until
-
-ROOT = Path(__file__).resolve().parents[2]
+from tests.support import DEADLOCK, PYTHONPATH, ROOT, wait_until
 
 
 class Program:
@@ -30,7 +28,7 @@ class Program:
                 stdout=out,
                 stderr=err,
                 start_new_session=True,
-                env={**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT / "src"), str(ROOT)])},
+                env={**os.environ, "PYTHONPATH": PYTHONPATH},
             )
         self.family: list[psutil.Process] = []
 

@@ -16,8 +16,7 @@ import pytest
 import procflow
 from procflow.errors import ProcflowError
 from tests.faults import tasks
-from tests.faults.outside import ROOT
-from tests.support import DEADLOCK, Leftovers, open_fds
+from tests.support import DEADLOCK, PYTHONPATH, Leftovers, open_fds
 
 BIG = 3_000_000  # bytes: more than a pipe or a packet takes
 
@@ -90,7 +89,7 @@ def test_a_full_shared_memory_folder_is_no_trouble(method: str, tmp_path: os.Pat
         text=True,
         timeout=DEADLOCK,
         check=False,
-        env={**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT / "src"), str(ROOT)])},
+        env={**os.environ, "PYTHONPATH": PYTHONPATH},
     )
     assert (done.returncode, done.stdout, done.stderr) == (0, "done\n", "")
 

@@ -18,7 +18,7 @@ from procflow.errors import ProcessStateError, SupervisorGaveUp
 from procflow.supervisor import Backoff, Exited, GaveUp, Ready, Restarted, Started, Supervisor
 from tests.integration import targets_supervisor as targets
 from tests.integration.targets_process import runs, wait_gone
-from tests.support import DEADLOCK, wait_until
+from tests.support import DEADLOCK, PYTHONPATH, ROOT, wait_until
 
 AT_ONCE = Backoff(first=0.0, jitter=0.0)
 
@@ -290,11 +290,10 @@ def test_a_program_that_forgets_to_stop_ends_all_in_order(method: str, log: str)
 
 
 def start_program(*arguments: str) -> subprocess.Popen[str]:
-    root = Path(__file__).parents[2]
     return subprocess.Popen(
         [sys.executable, "-m", "tests.integration.targets_supervisor", *arguments],
-        cwd=root,
-        env={**os.environ, "PYTHONPATH": f"{root / 'src'}{os.pathsep}{root}"},
+        cwd=ROOT,
+        env={**os.environ, "PYTHONPATH": PYTHONPATH},
         stderr=subprocess.PIPE,
         text=True,
         start_new_session=True,  # a process group of its own, as a terminal gives it
