@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -111,6 +112,25 @@ def test_a_program_that_hangs_is_ended_and_the_report_says_where(tmp_path: Path)
     assert "in one_task" in first[1]  # the stack of where it hung
     assert [error for _, error in others] == ["not run"] * len(others)
     wait_until(lambda: not any("probes" in line for line in descendants().values()), "the end of all its processes")
+
+
+@pytest.mark.slow
+def test_ctrl_c_ends_it_and_what_it_runs() -> None:
+    program = subprocess.Popen(
+        [sys.executable, "-m", "procflow", "doctor"],
+        env={**os.environ, "PYTHONPATH": str(SOURCE)},
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    assert program.stdout is not None
+    assert "Self-test\n" in iter(program.stdout.readline, "")
+    wait_until(lambda: any("probes" in line for line in descendants().values()), "its first test")
+    program.send_signal(signal.SIGINT)
+    _, errors = program.communicate(timeout=DEADLOCK)
+    assert (program.returncode, errors) == (130, "")
 
 
 def test_a_machine_on_which_it_does_not_work_is_told_of(tmp_path: Path) -> None:

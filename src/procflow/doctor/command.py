@@ -123,7 +123,7 @@ def _machine_lines(facts: Machine) -> Iterator[str]:
     yield line("Open files", limit(facts.limits.open_files))
     yield line("Processes", limit(facts.limits.processes))
     yield line("Address space", limit(facts.limits.address_space))
-    yield line("Beside it", ", ".join(f"{name} {version or '-'}" for name, version in facts.extras.items()))
+    yield line("Beside it", ", ".join(f"{name} {version or '-'}" for name, version in facts.beside.items()))
     for remark in facts.remarks:
         yield line("Note", remark)
 

@@ -16,7 +16,7 @@ from procflow.wire import blocks, channel
 
 __all__ = ["Cpus", "Kernel", "Limits", "Machine", "Memory", "examine"]
 
-EXTRAS = ("cloudpickle", "joblib", "numpy", "psutil", "rich", "threadpoolctl", "tqdm")
+BESIDE = ("cloudpickle", "distributed", "joblib", "numpy", "psutil", "ray", "rich", "threadpoolctl", "tqdm")
 FDS_OF_A_WORKER = 8  # descriptors that a pool holds for one; counted in tests/integration/test_doctor.py
 FEW_FDS = 256
 
@@ -74,7 +74,7 @@ class Machine:
     memory: Memory
     limits: Limits
     kernel: Kernel
-    extras: dict[str, str | None]  # versions; None: not installed
+    beside: dict[str, str | None]  # versions of what it can use; None: not installed
     portable: bool  # PROCFLOW_PORTABLE: the plain ways were asked for
     remarks: tuple[str, ...]  # what a user might want to change
 
@@ -94,7 +94,7 @@ def examine() -> Machine:
         memory=memory,
         limits=limits,
         kernel=kernel,
-        extras={name: _version(name) for name in EXTRAS},
+        beside={name: _version(name) for name in BESIDE},
         portable=portable,
         remarks=tuple(_remarks(cpus, memory, limits, kernel, portable)),
     )
