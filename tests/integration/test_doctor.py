@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 import procflow
@@ -93,7 +94,10 @@ def test_the_text_report_names_every_check() -> None:
 def test_a_program_that_hangs_is_ended_and_the_report_says_where(tmp_path: Path) -> None:
     """Here the fork server never comes up: what the interpreter runs at its start waits there."""
     (tmp_path / "sitecustomize.py").write_text(
-        "import signal, sys\nif 'procflow.start.forkserver' in ' '.join(sys.orig_argv): signal.pause()\n"
+        "import os, signal, sys\n"
+        "if 'procflow.start.forkserver' in ' '.join(sys.orig_argv):\n"
+        f"    open({str(tmp_path / 'pid')!r}, 'w').write(str(os.getpid()))\n"
+        "    signal.pause()\n"
     )
     path = os.pathsep.join([str(tmp_path), str(SOURCE)])
     code = "import json; from procflow.doctor import probes, runs; "
@@ -112,6 +116,8 @@ def test_a_program_that_hangs_is_ended_and_the_report_says_where(tmp_path: Path)
     assert "in one_task" in first[1]  # the stack of where it hung
     assert [error for _, error in others] == ["not run"] * len(others)
     wait_until(lambda: not any("probes" in line for line in descendants().values()), "the end of all its processes")
+    pid = int((tmp_path / "pid").read_text())
+    wait_until(lambda: not psutil.pid_exists(pid), "the end of the fork server")
 
 
 @pytest.mark.slow

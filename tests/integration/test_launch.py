@@ -111,6 +111,7 @@ def test_a_child_may_be_closed_by_one_thread_while_another_is_about_to_wait_for_
     method: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with launched(method, "spin") as (child, _):
+        assert child.pid  # it is known: what is waited for is the end
         wait_readable = child._wait_readable
 
         def close_first(timeout: float | None) -> bool:

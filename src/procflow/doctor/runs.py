@@ -15,6 +15,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import time
 from dataclasses import dataclass
 
 from procflow.start import private
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Outcome", "run_checks", "run_measures"]
 
+LOOK = 0.01  # seconds between two looks
 GRACE = 30.0  # also for the start of the interpreter, before its limit begins
 
 
@@ -55,12 +57,13 @@ def _run(call: str, limit: float, names: Iterable[str]) -> list[Outcome]:
             command, stdin=subprocess.DEVNULL, stdout=lines, stderr=complaints, start_new_session=True
         ) as program:
             try:
-                how = _ending(program.wait(limit + GRACE), limit)
-            except subprocess.TimeoutExpired:
-                how = f"it did not end within {limit + GRACE:g} s, and was killed"
+                ended = _wait(program, limit + GRACE)
             finally:
-                if program.poll() is None:
-                    _kill(program)
+                _kill(program)
+            if ended:
+                how = _ending(program.wait(), limit)
+            else:
+                how = f"it did not end within {limit + GRACE:g} s, and was killed"
         return _outcomes(_text(lines), f"{how}\n{_text(complaints)}".strip(), names)
 
 
@@ -68,9 +71,23 @@ def _ending(exitcode: int, limit: float) -> str:
     return "" if exitcode == 0 else f"the program ended with exit code {exitcode}; its limit is {limit:g} s"
 
 
+def _wait(program: subprocess.Popen[bytes], timeout: float) -> bool:
+    """Wait until it has ended, but do not reap it where that can be put off; False after so many seconds."""
+    deadline = time.monotonic() + timeout
+    while time.monotonic() < deadline:
+        if hasattr(os, "waitid"):
+            ended = os.waitid(os.P_PID, program.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
+        else:
+            ended = program.poll() is not None
+        if ended:
+            return True
+        time.sleep(LOOK)
+    return False
+
+
 def _kill(program: subprocess.Popen[bytes]) -> None:
-    """It is not reaped yet, so its number, and that of its group, is nobody else's."""
-    if hasattr(os, "killpg"):
+    """End what is left of it and its group: it is not reaped yet, so its number is nobody else's."""
+    if hasattr(os, "killpg") and hasattr(os, "waitid"):
         os.killpg(program.pid, signal.SIGKILL)
     else:
         program.kill()
