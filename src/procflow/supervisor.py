@@ -37,6 +37,7 @@ from procflow.scheduling.lifecycle import (
 from procflow.scheduling.supervision import State, Supervision
 from procflow.shown import told
 from procflow.start import owned, sigterm
+from procflow.start.main_module import stop_replay
 from procflow.supervised import ChildInfo, ProcessMember, SupervisorMember, in_words
 
 TYPE_CHECKING = False
@@ -219,6 +220,7 @@ class Supervisor:
         """
         if self._nested or self._state is not State.NEW or self._thread is not None:
             raise ProcessStateError(f"{self!r} can't be started: it is supervised, or was started already")
+        stop_replay()
         self._holds_sigterm = sigterm.take()
         try:
             self.begin(None)

@@ -132,15 +132,32 @@ import procflow
 def early(x): return late(x)
 context = procflow.get_context({method!r})
 with context.Pool(1) as pool:
+    pool.apply(abs, (1,))
     def late(x): return x
     for function in (late, early):
         print(type(error := pool.submit(function, 1).exception()).__name__, *error.__notes__)
 try:
-    with context.Pool(1, late, (1,)) as pool: pool.apply(early)
+    with context.Pool(1, late, (1,)) as pool: pool.apply(abs, (1,))
+    print("no error")
 except procflow.InitializerError as error:
-    print(error)
-process = context.Process(target=late)
-process.start(); process.join()
+    print(str(error).replace("\\n", " "))
+process = context.Process(target=late, args=(1,))
+process.start()
+try:
+    process.result()
+    print("no error")
+except AttributeError as error:
+    print(type(error).__name__, *error.__notes__)
+"""
+
+UNGUARDED_SUPERVISOR = """\
+import procflow
+def child(): pass
+supervisor = procflow.Supervisor(context=procflow.get_context({method!r}))
+supervisor.add(child, restart="temporary")
+supervisor.start()
+supervisor.join()
+print("below", flush=True)
 """
 
 GUARDED_NAME = """\
@@ -152,20 +169,33 @@ if __name__ == "__main__":
 """
 
 
-@pytest.mark.parametrize("method", ["spawn", "forkserver"])
 def test_a_name_below_the_first_start_of_an_unguarded_script_is_told_of_with_the_line(
     method: str, tmp_path: Path
 ) -> None:
     script = tmp_path / "script.py"
     script.write_text(TOO_LATE.format(method=method))
     done = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, timeout=DEADLOCK, check=False)
-    by_name, by_global, *initializer = done.stdout.splitlines()
-    hint = f"runs {script} for its names, up to line 4, where the script starts a process"
+    by_name, by_global, *others = done.stdout.splitlines()
     assert by_name.startswith("AttributeError module")
     assert by_global.startswith("NameError module")
-    for text in (by_name, by_global, "".join(initializer), done.stderr):
+    if method == "fork":  # what is started later has the name
+        assert others == ["no error", "no error"]
+        hint, advice, told = "a fork of the program as it was then", "above the line that opens", [by_name, by_global]
+    else:
+        initializer, target = others
+        assert target.startswith("AttributeError module")
+        hint = f"runs {script} for its names, up to line 4, where the script starts a process"
+        advice, told = "before that line", [by_name, by_global, initializer, target, done.stderr]
+    for text in told:
         assert hint in text
-        assert "Define 'late' before that line" in text
+        assert f"Define 'late' {advice}" in text
+
+
+def test_what_else_starts_processes_ends_the_replay_of_an_unguarded_script_too(method: str, tmp_path: Path) -> None:
+    script = tmp_path / "script.py"
+    script.write_text(UNGUARDED_SUPERVISOR.format(method=method))
+    assert python(str(script))[-1:] == ["below"]
+    assert python(str(script)).count("below") == 1
 
 
 @pytest.mark.parametrize("method", ["spawn", "forkserver"])

@@ -49,6 +49,7 @@ EXCEPTIONS = {
     ("procflow.pool", "procflow.context"): "Pool() without a context takes the default one, which is a Context",
     ("procflow.executor", "procflow.context"): "PoolExecutor() without a context takes the default one",
     ("procflow.process", "procflow.context"): "Process() without a context takes the default start method",
+    ("procflow.start.process_entry", "procflow.worker.result"): "what can't be rebuilt in the child is its failure",
 }
 
 # What the pure core may not even mention: it knows no system, no threads and no clock.

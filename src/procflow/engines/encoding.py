@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from procflow.shown import shown
 from procflow.start.interrupted import of_a_signal
+from procflow.start.main_module import CHILD
 from procflow.wire.packets import CALL_HEADER, ISOLATE, SEGMENT, TASK, TIMED
 from procflow.wire.pickling import dumps, not_picklable
 from procflow.wire.pieces import Pieces
@@ -18,14 +19,14 @@ if TYPE_CHECKING:
 __all__ = ["join_calls", "pack_function", "pack_header", "parse_segments"]
 
 
-def pack_function(function: Callable[..., object], *, foreign: bool = False) -> bytes:
+def pack_function(function: Callable[..., object], *, to: int = CHILD) -> bytes:
     """Pickle a job's function.
 
     Raises:
         PicklingError: It refuses.
     """
     try:
-        return dumps(function, foreign=foreign)
+        return dumps(function, to=to)
     except BaseException as refusal:
         if of_a_signal(refusal):
             raise

@@ -36,6 +36,7 @@ from procflow.shown import told
 from procflow.start.launch import launch, launch_fork
 from procflow.start.owned import disown, opening, own
 from procflow.start.passing import dumps_for_child
+from procflow.start.places import note
 from procflow.start.spool import anonymous_file
 from procflow.wire.blocks import PLACE, Writer, can_map
 from procflow.wire.channel import open_channel
@@ -297,6 +298,7 @@ class LocalEngine:
             facts = self._describe(slot, stream=not channel.takes_back)
             env = self._setup.env(slot)
             if self._method == "fork":
+                note(self._setup.initializer, self._setup.context, forks=True)
                 made.child = launch_fork(
                     lambda: self._serve_forked(fds, facts), keep=fds, name=name, bound=True, prepare=prepare, env=env
                 )
@@ -352,7 +354,9 @@ class LocalEngine:
         given: dict[str, object] = {"the initializer": setup.initializer}
         given |= {f"initargs[{place}]": value for place, value in enumerate(setup.initargs)}
         given["worker_context"] = setup.context
-        return dumps_for_child((setup.initializer, setup.initargs, setup.context), given, "the pool", self._method)
+        custom = setup.initializer, setup.initargs, setup.context
+        noted = note(setup.initializer, setup.context, forks=False)
+        return dumps_for_child((custom, noted), given, "the pool", self._method)
 
     def _serve_forked(self, fds: list[int], facts: Facts) -> int:
         setup = self._setup

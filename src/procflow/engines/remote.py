@@ -25,6 +25,7 @@ from procflow.errors import EngineError
 from procflow.shown import told
 from procflow.start.culprit import first_culprit
 from procflow.start.interrupted import of_a_signal
+from procflow.start.main_module import FOREIGN
 from procflow.wire.packets import ANSWER_HEADER, CALLS, FRAME, IN_BLOCKS, PIECES, REFUSED, SPLIT
 from procflow.wire.pickling import dumps, not_picklable, pack
 from procflow.wire.pieces import Loose, Pieces
@@ -147,7 +148,7 @@ class RemoteEngine:
     # -- packets ------------------------------------------------------------------------------------------------------
 
     def pack_call(self, function: Callable[..., object], args: object, kwargs: object) -> bytes | Pieces:
-        packed = pack((function, args, kwargs), foreign=True)
+        packed = pack((function, args, kwargs), to=FOREIGN)
         return packed if isinstance(packed, bytes) else packed.frozen()
 
     def encode(self, work: Work, packet: Packet, oldest: int) -> bytes:
@@ -158,8 +159,8 @@ class RemoteEngine:
         else:
             function = self._functions.get(work.id, b"")
             if not function:
-                function = self._functions[work.id] = pack_function(work.function, foreign=True)
-            payload = pack(work.items(packet.start, packet.stop), foreign=True)
+                function = self._functions[work.id] = pack_function(work.function, to=FOREIGN)
+            payload = pack(work.items(packet.start, packet.stop), to=FOREIGN)
         if isinstance(payload, bytes):
             return pack_header(work, packet, oldest, len(function), 0) + function + payload
         pieces = Pieces([function, *payload.parts], payload.buffers)
@@ -340,7 +341,7 @@ def _pack_initializer(initializer: Callable[..., object] | None, initargs: tuple
     if initializer is None:
         return b""
     try:
-        return dumps((initializer, initargs), foreign=True)
+        return dumps((initializer, initargs), to=FOREIGN)
     except BaseException as refusal:
         if of_a_signal(refusal):
             raise

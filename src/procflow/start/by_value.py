@@ -11,8 +11,10 @@ from __future__ import annotations
 import io
 import pickle
 import sys
+from types import FunctionType
 
-from procflow.start import main_module
+from procflow.start import classes, main_module, places
+from procflow.start.main_module import CHILD, FOREIGN, HOME
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -21,27 +23,24 @@ if TYPE_CHECKING:
 
 __all__ = ["dumps_by_value"]
 
-_picklers: dict[bool, Callable[[io.BytesIO, Any], Any]] = {}  # by whether __main__ goes by name
+_WITH_SETTER = 6  # parts of a reduction: make, its arguments, state, two of no use here, what fills in the state
+
+_pickler: Callable[[io.BytesIO, Any, bool, bool], Any] | None = None
 
 
 def dumps_by_value(
-    obj: object, buffer_callback: Callable[[pickle.PickleBuffer], object] | None = None, *, foreign: bool = False
+    obj: object, buffer_callback: Callable[[pickle.PickleBuffer], object] | None = None, *, to: int = CHILD
 ) -> bytes:
-    """Pickle `obj` with its functions and classes inside, where another process could not import them.
-
-    `foreign`: it is no child of this one, so it can't run the script again.
-    """
-    by_name = not foreign and not main_module.by_value()
-    make = _picklers.get(by_name)
-    if make is None:
-        make = _picklers[by_name] = _pickler_class(by_name)
+    """Pickle `obj` with its functions and classes inside, where another process could not import them."""
+    make = _pickler or _make_pickler()
     buffer = io.BytesIO()
-    make(buffer, buffer_callback).dump(obj)
+    make(buffer, buffer_callback, to != FOREIGN and not main_module.by_value(), to == HOME).dump(obj)
     return buffer.getvalue()
 
 
-def _pickler_class(by_name: bool) -> Callable[[io.BytesIO, Any], Any]:
+def _make_pickler() -> Callable[[io.BytesIO, Any, bool, bool], Any]:
     """Make the class at its first use: cloudpickle and multiprocessing take 40 ms to import."""
+    global _pickler
     from collections import ChainMap
     from multiprocessing import reduction
 
@@ -56,13 +55,25 @@ def _pickler_class(by_name: bool) -> Callable[[io.BytesIO, Any], Any]:
         # On the class: the C pickler looks for it when it is made, and no later.
         dispatch_table: Any = ChainMap(forking._extra_reducers, known)  # noqa: RUF012
 
-        def reducer_override(self, obj: object) -> Any:
-            if by_name and _is_global_of_main(obj):
-                return NotImplemented
-            by_value: Any = super()
-            return by_value.reducer_override(obj)
+        def __init__(self, buffer: io.BytesIO, callback: Any, by_name: bool, home: bool) -> None:
+            cloud: Any = super()
+            cloud.__init__(buffer, pickle.HIGHEST_PROTOCOL, callback)
+            self._by_name, self._home = by_name, home
 
-    return lambda buffer, callback: Pickler(buffer, pickle.HIGHEST_PROTOCOL, callback)
+        def reducer_override(self, obj: object) -> Any:
+            if (self._by_name and _is_global_of_main(obj)) or (self._home and main_module.is_inherited(obj)):
+                return NotImplemented
+            cloud: Any = super()
+            reduced: Any = cloud.reducer_override(obj)
+            if reduced is not NotImplemented and len(reduced) == _WITH_SETTER:
+                if isinstance(obj, FunctionType):
+                    return places.reduce_function(obj, reduced, home=self._home)
+                if isinstance(obj, type):
+                    return classes.reduce_class(obj, reduced)
+            return reduced
+
+    _pickler = Pickler
+    return Pickler
 
 
 def _is_global_of_main(obj: object) -> bool:

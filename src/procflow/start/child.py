@@ -27,6 +27,7 @@ _atexit: Any = atexit  # what ends a process by hand is not documented, but mult
 
 forked = True  # this process has the memory of the parent itself; False in children of spawn and of the fork server
 parent_sentinel = -1  # the parent's lifeline, once this process is a child
+parent_pid = 0  # the process that has this one started, once this process is a child; not the fork server
 start_method: str | None = None  # procflow's default method, as set_start_method() chose it: here, or in the parent
 
 
@@ -58,8 +59,9 @@ def forked_by_server(fd: int, record_nbytes: int, fds: list[int], sentinel: int,
 
 def become(record: Record, sentinel: int, tracker: int) -> None:
     """Take over the parent's present surroundings and identity."""
-    global forked, parent_sentinel, start_method
+    global forked, parent_sentinel, parent_pid, start_method
     forked, parent_sentinel, start_method = False, sentinel, record["start_method"]
+    parent_pid = record["parent_pid"]
     if record["env"] is not None:
         changed, removed = record["env"]
         for name in removed:

@@ -13,7 +13,7 @@ import signal
 import sys
 from multiprocessing import process
 
-from procflow.start import adopt, child, interpreter, lifeline, owned, private, record, spool
+from procflow.start import adopt, child, interpreter, lifeline, main_module, owned, private, record, spool
 from procflow.start.children import Child, ForkServerDied, OwnChild, ServedChild
 from procflow.start.server import the_server
 
@@ -124,7 +124,7 @@ def fork(
     SIGINT is blocked meanwhile: in the parent, os.fork() runs hooks (logging, random), and swallows what they raise, so
     a Ctrl-C there would be lost; in the child, it would print the traceback of a child that is not yet one.
     """
-    sentinel = lifeline.reading_end()
+    sentinel, parent_pid = lifeline.reading_end(), os.getpid()
     private.flush_std_streams()  # else both processes write what is buffered now
     with interpreter.blocked_signals() as mask, owned.opening:
         pipe = None if hasattr(os, "pidfd_open") else os.pipe()
@@ -136,7 +136,7 @@ def fork(
                 os.close(fd)
             raise
         if pid == 0:
-            child.end_with(lambda: _forked(call, pipe, sentinel, bound, prepare, mask.before, env))
+            child.end_with(lambda: _forked(call, pipe, sentinel, parent_pid, bound, prepare, mask.before, env))
         if pipe is not None:
             os.close(pipe[1])
         return _watch("fork", pid, pipe)
@@ -146,6 +146,7 @@ def _forked(
     call: Callable[[], int],
     pipe: tuple[int, int] | None,
     sentinel: int,
+    parent_pid: int,
     bound: bool,
     prepare: Callable[[], None],
     sigmask: list[int],
@@ -153,7 +154,8 @@ def _forked(
 ) -> int:
     child.forget_parent()
     os.environ.update(env or {})
-    child.forked, child.parent_sentinel = True, sentinel
+    child.forked, child.parent_sentinel, child.parent_pid = True, sentinel, parent_pid
+    main_module.inherit()
     if pipe is not None:
         os.close(pipe[0])
         owned.own(pipe[1])  # its closing is what tells the parent of our end, so our own forks must not hold it

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 else:
     ModuleType = type(sys)  # types would be an import
 
+CHILD, HOME, FOREIGN = range(3)  # for whom something is pickled: a child of this process, its parent, any other one
+
 _replaying_main: _LazyMain | None = None
 
 
@@ -48,7 +50,11 @@ def describe() -> tuple[str, str, str | None] | None:
     main = sys.modules.get("__main__")
     if isinstance(main, _LazyMain):
         return main.__procflow_source__  # a child of a child looks where we were told to look
-    file: str | None = getattr(main, "__file__", None)
+    if main is not None:
+        sys.modules["__mp_main__"] = main  # M1: a program that runs programs, as coverage does, has put another there
+    file = getattr(main, "__file__", None)
+    if isinstance(file, str):
+        file = str(file)  # exactly: pdb's is of a class of its own, and the record takes plain values only
     name = getattr(getattr(main, "__spec__", None), "name", None)
     if isinstance(name, str):
         return "name", name, file
@@ -80,6 +86,33 @@ def install(source: tuple[str, str, str | None] | None) -> None:
     sys.modules["__main__"] = sys.modules["__mp_main__"] = main
 
 
+_is_fork = False  # of the parent itself
+_origin: dict[str, object] = {}  # what this child's `__main__` was born with: by the fork, or by running the script
+
+
+def origin() -> dict[str, object]:
+    """The names that this child began with."""
+    return _origin
+
+
+def inherit() -> None:
+    """In a fork: this process has all names of the parent's `__main__`."""
+    global _is_fork, _origin
+    _is_fork, _origin = True, vars(sys.modules["__main__"]).copy()
+    places = sys.modules.get("procflow.start.places")
+    if places is not None:
+        places.inherit()
+
+
+def is_inherited(obj: object) -> bool:
+    """Whether this is a fork that has got `obj` from its parent, under a name that tells the parent which it is."""
+    name = getattr(obj, "__qualname__", None)
+    main = sys.modules["__main__"]
+    if not isinstance(name, str) or isinstance(main, _LazyMain) or getattr(obj, "__module__", None) != "__main__":
+        return False
+    return obj is _origin.get(name) is vars(main).get(name)
+
+
 class _LazyMain(ModuleType):
     """Runs the script at the first name that is missing. Costs nothing to those who need none."""
 
@@ -91,9 +124,8 @@ class _LazyMain(ModuleType):
             _replay(self)
             if name in self.__dict__:
                 return self.__dict__[name]
-            came_by_value = _class_by_value(name)
-            if came_by_value is not None:
-                return came_by_value
+            if self.__procflow_source__ is None and (came := _class_by_value(name)) is not None:
+                return came
             _missed.add(name)
         raise AttributeError(_why_missing(self, name))
 
@@ -114,6 +146,7 @@ def _replay(main: _LazyMain) -> None:
             return  # done meanwhile, or the script itself asks for a name that it has not defined yet
         _state, _replaying_main = "running", main
         _mark_inheriting(True)
+        earlier = {name: value for name, value in vars(main).items() if not name.startswith("__")}
         try:
             exec(_load(main), main.__dict__)
         except (ReplayStop, SystemExit) as stop:  # what it defined so far is what there is
@@ -124,6 +157,8 @@ def _replay(main: _LazyMain) -> None:
             raise
         finally:
             _state, _replaying_main = "done", None
+            _origin.update(vars(main))
+            vars(main).update(earlier)  # what the parent has sent, or code here has set, is newer than the script
             _mark_inheriting(False)
 
 
@@ -170,8 +205,8 @@ def _load(main: _LazyMain) -> CodeType:
 def _class_by_value(name: str) -> type | None:
     """The class that cloudpickle has rebuilt here from a `__main__` without source.
 
-    Plain pickle must find it under its name, or its instances could not go back: in the parent that name is the
-    caller's own class. The newest wins, as after a redefinition in a notebook.
+    multiprocessing's queues pickle by name: in the parent that name is the caller's own class. The newest wins, as
+    after a redefinition in a notebook.
     """
     cloudpickle = sys.modules.get("cloudpickle.cloudpickle")
     tracked: Any = getattr(cloudpickle, "_DYNAMIC_CLASS_TRACKER_BY_ID", None) or {}
@@ -194,19 +229,37 @@ def explain(error: BaseException) -> None:
     pickle gives its own words for what `__getattr__` above raised, and a global name of a function does not even ask.
     """
     main = sys.modules.get("__main__")
-    if not isinstance(main, _LazyMain):
+    if main is None:
         return
     name: str | None = None
     if type(error) is AttributeError:
-        name = next((missed for missed in _missed if f"'{missed}'" in str(error)), None)
-    elif type(error) is NameError and _stopped:
+        name = _missed_by_pickle(main, str(error))
+    elif type(error) is NameError and (_stopped or (_is_fork and not by_value())):
         trace = error.__traceback__
         while trace is not None and trace.tb_next is not None:
             trace = trace.tb_next
         if trace is not None and trace.tb_frame.f_globals is main.__dict__:
             name = error.name
-    if name is not None:
+    if name is None:
+        return
+    if isinstance(main, _LazyMain):
         error.add_note(_why_missing(main, name))
+    elif _is_fork:
+        error.add_note(
+            f"module '__main__' has no attribute {name!r} in this child: it is a fork of the program as it was then. "
+            f"Define {name!r} above the line that opens the pool or starts the process."
+        )
+
+
+def _missed_by_pickle(main: ModuleType, text: str) -> str | None:
+    if isinstance(main, _LazyMain):
+        return next((missed for missed in _missed if f"'{missed}'" in text), None)
+    if "module '__main__'" not in text:
+        return None
+    import re
+
+    found = re.search(r"attribute '(\w+)'", text)
+    return found[1] if found is not None and not hasattr(main, found[1]) else None
 
 
 def _why_missing(main: _LazyMain, name: str) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from procflow.start import child, main_module, owned, passing
+from procflow.start import child, owned, passing
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -20,13 +20,20 @@ def run(payload: bytes | memoryview, fds: list[int]) -> int:
     try:
         process: Any = passing.loads_in_child(payload, fds)
     except BaseException as error:
-        main_module.explain(error)
+        from procflow.worker.result import keep_failure
+
+        keep_failure(_file_of(result_fd), error)  # which adds a note to what comes of a name that is missing here
         raise
     return bootstrap(process, child.parent_sentinel, result_fd)
 
 
 def bootstrap(process: Any, parent_sentinel: int, result_fd: int) -> int:
     """Run the Process object, here in its child; what it returns goes to `result_fd`."""
-    process._result_file = (result_fd, os.fstat(result_fd).st_ino, os.getpid())
+    process._result_file = _file_of(result_fd)
     code: int = process._bootstrap(parent_sentinel=parent_sentinel)
     return code
+
+
+def _file_of(result_fd: int) -> tuple[int, int, int]:
+    """What worker/result.py knows the file by."""
+    return result_fd, os.fstat(result_fd).st_ino, os.getpid()

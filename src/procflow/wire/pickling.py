@@ -4,8 +4,9 @@
     by value (cloudpickle)      lambdas, closures, local classes; and what `__main__` defines, where `__main__` is a
                                 notebook, a REPL, `-c` or standard input, which another process can't import
 
-multiprocessing's own reducers (connections, sockets, partial methods) are known to the second one. `foreign`: it is for
-a process that knows nothing of this one's `__main__`, on another machine perhaps.
+multiprocessing's own reducers (connections, sockets, partial methods) are known to the second one. What goes by value
+depends on where it goes: `to` a child, which can run the script again; to the parent, which has what came from there;
+or to a process that knows nothing of this one's `__main__`, on another machine perhaps.
 
 `dumps` makes bytes. `pack` makes bytes, too, or `Pieces` of what is big: buffers of at least OUT_OF_BAND bytes stay out
 of the stream (PEP 574), and large bytes in it are taken by reference. Small objects go first the way that is fastest
@@ -17,6 +18,7 @@ from __future__ import annotations
 import pickle
 
 from procflow.start import main_module
+from procflow.start.main_module import CHILD, FOREIGN
 from procflow.wire.pieces import OUT_OF_BAND, Loose, Pieces
 
 TYPE_CHECKING = False
@@ -40,7 +42,7 @@ class _Big(BaseException):
     """Pickling has met a big buffer. No Exception: a reducer in between, of the user's, may catch those."""
 
 
-def dumps(obj: object, *, foreign: bool = False) -> bytes:
+def dumps(obj: object, *, to: int = CHILD) -> bytes:
     """Pickle `obj`, by value where it must be.
 
     Raises:
@@ -51,31 +53,31 @@ def dumps(obj: object, *, foreign: bool = False) -> bytes:
         data = _dumps(obj, PROTOCOL)
     except Exception as refusal:  # noqa: BLE001 - the object's own reduction: anything may be raised
         _pass_on_a_signals(refusal)
-        return _dumps_by_value(obj, foreign)
-    if _needs_value(data, foreign):
-        return _dumps_by_value(obj, foreign)
+        return _dumps_by_value(obj, to)
+    if _needs_value(data, to):
+        return _dumps_by_value(obj, to)
     return data
 
 
-def pack(obj: object, *, foreign: bool = False) -> bytes | Pieces:
+def pack(obj: object, *, to: int = CHILD) -> bytes | Pieces:
     """Pickle `obj` like `dumps`, without copying what is big: that must stay as it is until the pieces are written."""
     global _bigger
     if _bigger:
-        packed = _pack_pieces(obj, foreign)
+        packed = _pack_pieces(obj, to)
         _bigger = len(packed) >= OUT_OF_BAND
         return packed
     try:
         data = _dumps(obj, PROTOCOL, buffer_callback=_stays_in_band)
     except _Big:
         _bigger = True
-        return _pack_pieces(obj, foreign)
+        return _pack_pieces(obj, to)
     except Exception as refusal:  # noqa: BLE001 - the object's own reduction: anything may be raised
         _pass_on_a_signals(refusal)
-        return _pack_by_value(obj, foreign)
+        return _pack_by_value(obj, to)
     if len(data) >= OUT_OF_BAND:
         _bigger = True
-    if _needs_value(data, foreign):
-        return _pack_by_value(obj, foreign)
+    if _needs_value(data, to):
+        return _pack_by_value(obj, to)
     return data
 
 
@@ -100,8 +102,8 @@ def _pass_on_a_signals(refusal: Exception) -> None:
         raise refusal
 
 
-def _needs_value(data: bytes, foreign: bool) -> bool:
-    if b"__main__" in data and (foreign or main_module.by_value()):
+def _needs_value(data: bytes, to: int) -> bool:
+    if b"__main__" in data and (to == FOREIGN or main_module.by_value()):
         return True
     return b"multiprocessing.connection" in data  # plain pickle copies the number of its descriptor: no use there
 
@@ -143,32 +145,32 @@ class _Parts:
         return pieces if len(pieces) >= OUT_OF_BAND else b"".join(self.parts)
 
 
-def _pack_pieces(obj: object, foreign: bool) -> bytes | Pieces:
+def _pack_pieces(obj: object, to: int) -> bytes | Pieces:
     out = _Parts()
     try:
         pickle.Pickler(out, PROTOCOL, buffer_callback=out.keep).dump(obj)
     except Exception as refusal:  # noqa: BLE001 - the object's own reduction: anything may be raised
         _pass_on_a_signals(refusal)
-        return _pack_by_value(obj, foreign)
-    if any(len(part) < _FRAME and _needs_value(bytes(part), foreign) for part in out.parts):
-        return _pack_by_value(obj, foreign)
+        return _pack_by_value(obj, to)
+    if any(len(part) < _FRAME and _needs_value(bytes(part), to) for part in out.parts):
+        return _pack_by_value(obj, to)
     return out.packed()
 
 
 _FRAME = 1 << 17  # bytes: what is longer is one large string or bytes object by itself, in which nothing is named
 
 
-def _dumps_by_value(obj: object, foreign: bool) -> bytes:
+def _dumps_by_value(obj: object, to: int) -> bytes:
     from procflow.start.by_value import dumps_by_value
 
-    return dumps_by_value(obj, foreign=foreign)
+    return dumps_by_value(obj, to=to)
 
 
-def _pack_by_value(obj: object, foreign: bool) -> bytes | Pieces:
+def _pack_by_value(obj: object, to: int) -> bytes | Pieces:
     from procflow.start.by_value import dumps_by_value
 
     out = _Parts()
-    out.write(dumps_by_value(obj, out.keep, foreign=foreign))
+    out.write(dumps_by_value(obj, out.keep, to=to))
     return out.packed()
 
 

@@ -16,6 +16,7 @@ import os
 import sys
 
 from procflow.shown import told
+from procflow.start.main_module import HOME
 from procflow.wire.packets import (
     AGAIN,
     ANSWER,
@@ -131,7 +132,7 @@ class Answer:
             self._values.append(value)
             return
         try:
-            data = pack(value)
+            data = pack(value, to=HOME)
         except BaseException as refusal:  # noqa: BLE001 - user code: reductions
             self._add(FAILURE, 1, pack_failure(_not_picklable(value, refusal)))
             return
@@ -187,7 +188,7 @@ class Answer:
             self._settle_values()
             self._send(header, *self._segments)
         elif len(values) > SEPARATE and len(values) == self._next - self._first and SAFE.issuperset(map(type, values)):
-            data = dumps(values)
+            data = dumps(values, to=HOME)
             self._send(header, SEGMENT.pack(VALUES, len(values), len(data)), data)
         else:
             self._send(header, bytes(self._log[: self._end]))
@@ -256,7 +257,7 @@ class Answer:
     def _add_values(self, values: list[object]) -> None:
         if not self._isolate or SAFE.issuperset(map(type, values)):
             try:
-                data = pack(values)
+                data = pack(values, to=HOME)
             except BaseException:  # noqa: BLE001 - user code: reductions; one by one shows which it is
                 pass
             else:
@@ -264,7 +265,7 @@ class Answer:
                 return
         for value in values:
             try:
-                data = pack(value)
+                data = pack(value, to=HOME)
             except BaseException as refusal:  # noqa: BLE001
                 self._add(FAILURE, 1, pack_failure(_not_picklable(value, refusal)))
             else:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from procflow.shown import shown, told
 from procflow.start import main_module
+from procflow.start.main_module import HOME
 from procflow.wire.pickling import dumps, loads
 
 TYPE_CHECKING = False
@@ -34,7 +35,7 @@ def pack_failure(error: BaseException, *, skip: str | None = None) -> bytes:
     except BaseException as broken:  # noqa: BLE001 - a __str__ that raises, a stack that is used up
         text = f"{type(error).__name__} (its traceback can't be shown: {type(broken).__name__})\n"
     try:
-        data, why = dumps(error), ""
+        data, why = dumps(error, to=HOME), ""
         loads(data)  # an exception whose constructor takes other arguments pickles, and then can't be rebuilt
     except BaseException as refusal:  # noqa: BLE001
         data, why = b"", told(refusal)

@@ -62,7 +62,12 @@ def run(payload: bytes | memoryview, fds: list[int]) -> int:
         write_frame(fds[1], BOOTED)  # the pool may launch another one: an initializer can take long
         from procflow.start.passing import loads_in_child
 
-        loaded: Custom = loads_in_child(custom, fds[FDS:])
+        loaded: Custom
+        loaded, noted = loads_in_child(custom, fds[FDS:])
+        if noted:
+            from procflow.start.places import receive_notes
+
+            receive_notes(noted)
         return loaded
 
     return serve(fds[:FDS], load, facts)

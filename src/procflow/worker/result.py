@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import os
 
+from procflow.start.main_module import HOME
 from procflow.wire.pieces import ALIGNMENT, Pieces, lay_out, split
 
 TYPE_CHECKING = False
@@ -64,7 +65,7 @@ def keep_value(file: File, value: object) -> None:
     from procflow.wire.pickling import pack
 
     try:
-        packed = pack(value)
+        packed = pack(value, to=HOME)
         _write(file[0], _VALUE, Pieces([packed]) if isinstance(packed, bytes) else packed)
     except Exception as refusal:  # noqa: BLE001 - the value's own reduction: anything may be raised
         from procflow.shown import told
