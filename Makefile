@@ -2,15 +2,14 @@
 #
 #     make demo      the example programs, then a real job on real files
 #     make test      all the tests; PYTEST_ARGS="-k pipe -x" hands options to pytest
-#                    EXTRA=test-clusters installs Dask and Ray, too, and so tests what runs on them
+#     make test-clusters    those that run on Dask and Ray, which this installs
 #     make all       tests, lint, types, docs
 #
 # Another interpreter: make test PYTHON=python3.12 VENV=.venvs/3.12
 
 PYTHON ?= python3
 VENV ?= .venv
-PYTEST_ARGS ?=
-EXTRA ?= test
+PYTEST_ARGS ?= -m "not clusters"
 
 export PYTHON
 # Whatever the user's shell is set to, the programs run in the environment that is made here.
@@ -21,11 +20,11 @@ INSTALL = @sh .ci/venv "$(VENV)"
 
 # The targets share one environment.
 .NOTPARALLEL:
-.PHONY: all demo test stress yardstick coverage lint format types docs docs-serve bench build dist clean help
+.PHONY: all demo test test-clusters stress yardstick coverage lint format types docs docs-serve bench build dist clean help
 
 help:
 	@sed -n '1,/^$$/s/^# \{0,1\}//p' Makefile
-	@echo "Targets: all demo test stress yardstick coverage lint format types docs docs-serve bench build dist clean"
+	@echo "Targets: all demo test test-clusters stress yardstick coverage lint format types docs docs-serve bench build dist clean"
 
 all: test lint types docs
 
@@ -40,8 +39,12 @@ demo:
 	    run token-count.py
 
 test:
-	$(INSTALL) $(EXTRA)
+	$(INSTALL) test
 	@$(RUN) -m pytest $(PYTEST_ARGS)
+
+test-clusters:
+	$(INSTALL) test-clusters
+	@$(RUN) -m pytest -m clusters
 
 # Storms of random work and killed workers: make stress SECONDS=600 SEED=1
 stress:

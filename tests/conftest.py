@@ -14,6 +14,14 @@ __all__ = ["dask", "futures", "ray"]
 METHODS = ["fork", "spawn", "forkserver"]
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark what runs on Dask and Ray: their clients' threads don't survive a fork, and other tests fork."""
+    for item in items:
+        names = {*getattr(item, "fixturenames", ()), *map(str, _parameters(item)), item.path.stem.removeprefix("test_")}
+        if names & {"dask", "ray"}:
+            item.add_marker("clusters")
+
+
 @pytest.fixture(scope="session")
 def servers() -> None:
     """Start what a process starts once and keeps: the fork server, and multiprocessing's resource tracker."""
