@@ -20,6 +20,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         names = {*getattr(item, "fixturenames", ()), *map(str, _parameters(item)), item.path.stem.removeprefix("test_")}
         if names & {"dask", "ray"}:
             item.add_marker("clusters")
+    items.sort(key=lambda item: "ray" in item.fixturenames or "ray" in _parameters(item))  # it adds to what others see
 
 
 @pytest.fixture(scope="session")

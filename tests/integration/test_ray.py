@@ -50,16 +50,6 @@ def test_a_death_may_be_outlived(ray: RayEngine, tmp_path: Path) -> None:
         assert isinstance(error, procflow.WorkerDied)
 
 
-def test_terminate_ends_what_runs(ray: RayEngine, tmp_path: Path) -> None:
-    pool = procflow.Pool(engine=ray)
-    future = pool.submit(t.tell_and_wait_for, tmp_path / "begun", tmp_path / "gate")
-    pid = begun(tmp_path / "begun")
-    pool.terminate()
-    pool.join()
-    assert isinstance(future.exception(0), procflow.PoolClosed)
-    wait_until(lambda: not Path(f"/proc/{pid}").exists(), "the end of the worker")
-
-
 def test_an_array_crosses_in_both_directions(ray: RayEngine) -> None:
     import numpy
 

@@ -63,7 +63,6 @@ class RayEngine(RemoteEngine):
 
     def connect(self) -> None:
         self._joined = False
-        self._refs: dict[Any, None] = {}  # what Ray has
         self._seen = -1  # slots
         self._next_look = 0.0
         self._joined = _join(self._address, self._options)
@@ -71,14 +70,9 @@ class RayEngine(RemoteEngine):
         self._survey()
 
     def submit(self, task: Task, done: Callable[[Outcome], None]) -> None:
-        ref = self._run.remote(*task)
-        self._refs[ref] = None
-
-        def settle(ended: Future[bytes]) -> None:
-            self._refs.pop(ref, None)
-            done(_outcome(ended))
-
-        ref.future().add_done_callback(settle)
+        # Nothing that Ray has is ever cancelled: if its result comes at that moment, Ray 2.60 ends this whole process
+        # ("Tried to complete task that was not pending").
+        self._run.remote(*task).future().add_done_callback(lambda ended: done(_outcome(ended)))
 
     def wait(self, timeout: float | None) -> list[int]:
         left = self._next_look - monotonic()
@@ -94,11 +88,6 @@ class RayEngine(RemoteEngine):
             self._seen = slots
             self.resize(slots)
         self._next_look = monotonic() + LOOK
-
-    def terminate(self) -> None:
-        super().terminate()
-        for ref in list(self._refs):
-            ray.cancel(ref, force=True)
 
     def disconnect(self) -> None:
         joined, self._joined = self._joined, False
