@@ -118,7 +118,7 @@ def test_a_million_items_come_back_and_are_not_all_read_at_once(order: str, ctx:
             furthest = max(furthest, endless.read - taken)
         assert pool.map(tasks.double, range(count)) == list(range(0, 2 * count, 2))
     assert total == count * (count - 1)
-    assert furthest < count / 2
+    assert furthest < count / 4  # AHEAD, and the part of a packet that the consumer has begun
 
 
 @pytest.mark.slow

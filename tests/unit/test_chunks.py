@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from procflow.scheduling.chunks import (
+    AHEAD,
     ADAPTIVE_TARGET,
     GIVEN_TARGET,
     GROWTH,
@@ -77,6 +78,11 @@ def test_the_callers_buffersize_is_kept_exactly() -> None:
 
 def test_without_a_buffersize_twice_what_the_workers_may_hold_is_read() -> None:
     assert read_ahead(None, 4, 2, 10, 3) == 2 * 4 * 2 * 10 * 3
+
+
+def test_however_quick_the_items_are_only_so_many_are_read() -> None:
+    assert read_ahead(None, 2, 2, 65_536, 1) == AHEAD
+    assert read_ahead(None, 64, 2, 1, AHEAD) == 64 * 2 * AHEAD, "chunks of the caller's size: one for each packet"
 
 
 def test_packets_stretch_while_workers_run_dry_and_shrink_after_it() -> None:

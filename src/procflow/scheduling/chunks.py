@@ -9,7 +9,17 @@ docs/design/scheduler.md holds the reasons and the figures.
 
 from __future__ import annotations
 
-__all__ = ["ADAPTIVE_TARGET", "GIVEN_TARGET", "STRETCH", "blend", "fair_share", "fitting", "read_ahead", "stretched"]
+__all__ = [
+    "ADAPTIVE_TARGET",
+    "AHEAD",
+    "GIVEN_TARGET",
+    "STRETCH",
+    "blend",
+    "fair_share",
+    "fitting",
+    "read_ahead",
+    "stretched",
+]
 
 ADAPTIVE_TARGET = 2e-3  # seconds of work in a packet when no chunksize was given
 GIVEN_TARGET = 500e-6  # the same when the caller gave one: it also means "do not keep my items waiting for each other"
@@ -17,6 +27,7 @@ PER_WORKER_TARGET = 90e-6  # the parent needs about this long to serve each of t
 GROWTH = 8  # a packet is at most this many times the last one: cheap items may be followed by dear ones
 STRETCH = 16.0  # at most, and only while workers run out of packets
 MOST = 65_536  # chunks in one packet
+AHEAD = 65_536  # items of a lazy input in the pool's hands: some MB of small objects, and of results as many
 WEIGHT = 0.5  # of the newest sample in the running mean
 
 
@@ -72,8 +83,10 @@ def read_ahead(buffersize: int | None, workers: int, window: int, packet: int, g
         workers: Workers of the pool.
         window: Packets in flight per worker.
         packet: Chunks that a packet should hold now; so slow items are read a few at a time, quick ones in thousands.
+            Never more than `AHEAD` items, unless the workers would get less than one chunk each.
         grain: Items in a chunk.
     """
     if buffersize is not None:
         return buffersize
-    return 2 * workers * window * packet * grain
+    chunks = workers * window * grain
+    return max(chunks, min(2 * chunks * packet, AHEAD))
