@@ -1313,3 +1313,23 @@ def test_the_items_of_a_lost_packet_begin_again_one_by_one() -> None:
     assert {packet.start for packet in again if packet.attempt == 2} == failed
     assert driver.take("lost") == []
     assert driver.take("finished") == [(1,)]
+
+
+@pytest.mark.parametrize("torn", ["a start", "an assignment", "an answer"])
+def test_after_a_torn_step_the_ends_of_workers_bring_it_to_rest(torn: str) -> None:
+    """Ctrl-C came between any two lines of a step; what it was about is then half done."""
+    driver = Driver(2, ready=torn != "a start")
+    driver.job(20, limits=Limits(retries=1, outlives=frozenset({DIED})))
+    scheduler = driver.scheduler
+    packets = driver.send()
+    if torn == "an assignment":
+        scheduler.ready.popleft()
+    elif torn == "an answer":
+        packets[0].done += 1
+    scheduler.abandon()
+    for worker in driver.started:
+        begun = next((packet for packet in packets if packet.worker == worker), None)
+        scheduler.worker_gone(worker, begun.seq if begun else 0, begun.start if begun else None, cause=CAUSE)  # type: ignore[arg-type]
+    assert not scheduler.workers
+    assert (scheduler.unresolved, scheduler.alive, scheduler.take(), scheduler.busy) == (0, 0, [], False)
+    scheduler.check()

@@ -635,8 +635,14 @@ class Scheduler:
         return open_spans
 
     def abandon(self) -> None:
-        """Stop, whatever state this is in: a step was interrupted, so none of it can be believed."""
+        """Stop, whatever state this is in: a step was interrupted, so none of it can be believed.
+
+        What is left are workers that hold nothing and are let go; their ends may still be reported.
+        """
         self.draining = self.stopped = True
+        for worker in self.workers.values():
+            worker.inflight.clear()
+            worker.state, worker.started = RETIRING, True
         self.commands.clear()
         self.ready.clear()
         self.delayed.clear()
