@@ -1,7 +1,8 @@
 """Executors and clusters for the tests: real ones, of processes of their own on this machine.
 
-Those that all tests of an engine share are fixtures of the whole session, by the names in CLUSTERS; each gives an
-engine for `Pool(engine=)`. What a test kills it starts for itself.
+Those that all tests of an engine share are fixtures, by the names in CLUSTERS; each gives an engine for
+`Pool(engine=)`. Clusters stay for the whole session, an executor for a module: others look at the threads, children
+and descriptors of this process. What a test kills it starts for itself.
 """
 
 from __future__ import annotations
@@ -53,7 +54,7 @@ def _arrive(meeting: str, workers: int) -> None:
     wait_until(lambda: len(os.listdir(meeting)) >= workers, "the other processes")
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def futures(servers: None) -> Iterator[Any]:
     from procflow.engines import FuturesEngine
 
