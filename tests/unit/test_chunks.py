@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from procflow.scheduling.chunks import (
-    AHEAD,
     ADAPTIVE_TARGET,
+    AHEAD,
     GIVEN_TARGET,
     GROWTH,
     MOST,
