@@ -23,7 +23,7 @@ import procflow
 import procflow.joblib
 from procflow.shared_arrays import SharedArrays
 from tests.contract import functions as f
-from tests.support import DEADLOCK, descendants
+from tests.support import DEADLOCK, descendants, wait_until
 
 BIG = 2_000_000  # bytes: more than joblib's limit of 1 MB
 
@@ -64,7 +64,7 @@ def test_the_workers_are_used_again_and_shutdown_ends_them() -> None:
     first, second = (set(on_procflow(delayed(f.pid)() for _ in range(20))) for _ in range(2))
     assert first & second
     procflow.joblib.shutdown()
-    assert not (first | second) & set(descendants())
+    wait_until(lambda: not (first | second) & set(descendants()), "their end")
 
 
 def test_lambdas_and_generators() -> None:
@@ -205,6 +205,7 @@ def test_an_array_is_lent_once_and_small_or_odd_ones_are_not() -> None:
 # -- scikit-learn ----
 
 
+@pytest.mark.slow
 def test_scikit_learn_gives_the_same_results() -> None:
     pytest.importorskip("sklearn")
     from sklearn.datasets import make_classification

@@ -184,6 +184,7 @@ def test_a_task_that_ignores_sigterm_is_ended(workers: procflow.Pool, tmp_path: 
     assert isinstance(future.exception(DEADLOCK), procflow.TaskTimeout)
 
 
+@pytest.mark.slow
 def test_many_tasks_that_take_too_long_cost_nobody_else(workers: procflow.Pool) -> None:
     view = workers.options(timeout=LIMIT)
     futures = [view.submit(f.spin) if n % 5 == 0 else view.submit(f.double, n) for n in range(50)]
@@ -410,6 +411,7 @@ def test_a_worker_that_keeps_too_much_memory_is_replaced(open_local: Open) -> No
     assert max(kept.values()) <= 1000  # it is not measured after each task, if that takes long
 
 
+@pytest.mark.slow
 def test_nothing_is_lost_when_workers_are_replaced_for_their_memory(open_local: Open) -> None:
     with open_local(2, max_memory_per_worker=1) as pool:  # each is over that, after every packet
         assert pool.map(f.double, range(60)) == [2 * n for n in range(60)]
@@ -418,6 +420,7 @@ def test_nothing_is_lost_when_workers_are_replaced_for_their_memory(open_local: 
         assert list(pool.imap(f.double, iter(range(8)), chunksize=2)) == [2 * n for n in range(8)]
 
 
+@pytest.mark.slow
 def test_memory_that_a_task_gives_back_does_not_count(open_local: Open) -> None:
     with open_local(1, max_memory_per_worker=150 * MIB) as pool:
         pids = {pool.apply(f.use, (300,)) for _ in range(4)}

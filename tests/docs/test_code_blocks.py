@@ -23,6 +23,7 @@ ROOT = Path(__file__).parents[2]
 PAGES = sorted([ROOT / "README.md", *(ROOT / "docs").rglob("*.md")])
 DEADLOCK = 100.0
 BLOCK = re.compile(r"^```(?P<language>\w*)[^\n]*\n(?P<body>.*?)^```\s*$", re.MULTILINE | re.DOTALL)
+pytestmark = pytest.mark.slow
 END_OF_BLOCK = "-- end of block --"
 NEEDS = {"clusters": "distributed"}  # by page
 

@@ -56,6 +56,7 @@ def test_a_fork_by_another_thread_gets_no_copy_of_what_is_just_being_opened() ->
         owned.close(fd)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", ["fork", "forkserver", "spawn"])
 def test_pools_that_are_opened_while_another_one_forks_end(method: str) -> None:
     done = threading.Event()

@@ -94,6 +94,7 @@ def test_a_full_shared_memory_folder_is_no_trouble(method: str, tmp_path: os.Pat
     assert (done.returncode, done.stdout, done.stderr) == (0, "done\n", "")
 
 
+@pytest.mark.slow
 def test_a_pool_for_which_there_are_too_few_descriptors_says_so_and_leaves_nothing(ctx: procflow.Context) -> None:
     """The limit of the system itself, one descriptor more each time, until it is enough three times in a row."""
     with ctx.Pool(2) as pool:

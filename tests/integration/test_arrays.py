@@ -169,6 +169,7 @@ def test_a_task_may_keep_its_argument(pool: Pool) -> None:
         assert all(len(value) == 1 and value[0] < 30 for value in values)
 
 
+@pytest.mark.slow
 def test_results_outlive_their_worker_and_their_pool(kind: str) -> None:
     with open_pool(kind, maxtasksperchild=1) as pool:
         read = pool.map(targets.filled, range(12), chunksize=1)
@@ -204,6 +205,7 @@ def test_a_replaced_worker_inherits_the_room_for_results(served: Pool) -> None:
 # -- deaths
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("work", [targets.die_after, targets.die_while_pickling])
 def test_a_death_fails_one_task_and_frees_what_the_worker_had(pool: Pool, work: Any) -> None:
     held = pool.apply(targets.filled, (9,))
@@ -231,6 +233,7 @@ def test_blocks_of_dead_workers_are_used_again(served: Pool) -> None:
     assert size() <= first + array.nbytes
 
 
+@pytest.mark.slow
 def test_kills_at_any_moment_spoil_no_result(kind: str) -> None:
     with open_pool(kind) as pool:
         pids = set(pool.map(targets.keep, [targets.filled(1)] * 4, chunksize=1))

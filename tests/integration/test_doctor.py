@@ -18,6 +18,7 @@ from procflow.doctor import machine, probes, runs
 from tests.support import DEADLOCK, descendants, open_fds, wait_until
 
 SOURCE = Path(procflow.__file__).parents[1]
+pytestmark = pytest.mark.slow
 
 
 def procflow_command(*arguments: str, python: tuple[str, ...] = (), **env: str) -> subprocess.CompletedProcess[str]:

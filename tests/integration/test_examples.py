@@ -70,6 +70,7 @@ def test_a_pool_squares(method: str) -> None:
     assert (done.stdout, done.stderr) == ("[0, 1, 4, 9, 16, 25]\n", "")
 
 
+@pytest.mark.slow
 @every_start_method
 def test_random_points_give_one_estimate_however_many_workers_there_are(method: str) -> None:
     done = run("pool-seeds.py", method)
@@ -108,6 +109,7 @@ def test_a_killed_echo_worker_comes_back_while_the_server_stays(method: str) -> 
     )
 
 
+@pytest.mark.slow
 @every_start_method
 def test_tokens_are_counted_as_the_serial_loop_counts_them(method: str) -> None:
     done = run("token-count.py", method, "--limit", "40", "--processes", "2")
