@@ -8,6 +8,7 @@ import signal
 import socket
 import sys
 import threading
+from queue import SimpleQueue
 
 from procflow import Connection, Pipe, Supervisor, notify_ready, set_start_method
 from procflow.supervisor import Exited, Ready, Restarted, Started
@@ -56,20 +57,20 @@ def main() -> None:
     reports, theirs = Pipe()
     # The listening socket belongs to this process: a server that is restarted goes on with the clients that wait.
     with socket.create_server((HOST, 0)) as listener, Supervisor("rest_for_one") as supervisor:
-        worker: list[int] = []
+        pids: SimpleQueue[int] = SimpleQueue()  # of the worker, at each start
+
+        def note_worker(event: object) -> None:
+            if isinstance(event, Started | Restarted) and event.name == "worker":
+                pids.put(event.pid or 0)
+
         supervisor.subscribe(show)
-        supervisor.subscribe(
-            lambda event: (
-                worker.append(event.pid or 0)
-                if isinstance(event, Started | Restarted) and event.name == "worker"
-                else None
-            )
-        )
+        supervisor.subscribe(note_worker)
         supervisor.add(echo, [listener], name="server", ready=30.0)
         supervisor.add(work, [listener.getsockname()[1], theirs], name="worker")
         print(reports.recv(timeout=30.0))
         print("the worker is killed", flush=True)
-        os.kill(worker[0], signal.SIGKILL)
+        os.kill(pids.get(timeout=30.0), signal.SIGKILL)
+        pids.get(timeout=30.0)  # it is back, and `show` has said so
         print(reports.recv(timeout=30.0))
 
 

@@ -1,5 +1,6 @@
 """What the workers of the contract tests run. It imports little."""
 
+import copyreg
 import itertools
 import os
 import signal
@@ -110,6 +111,7 @@ class Stubborn(Exception):
 
 
 def raise_stubborn(_=None):
+    copyreg.dispatch_table.pop(Stubborn, None)  # Dask, where it was imported, has exceptions rebuilt without it
     raise Stubborn(1, 2)
 
 

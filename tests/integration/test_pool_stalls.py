@@ -111,3 +111,24 @@ def test_what_is_behind_a_call_that_runs_can_be_cancelled(pool: procflow.Pool, t
             gate.touch()
             assert all(future.result(DEADLOCK) for future in running)
             gate.unlink()
+
+
+def test_what_waits_is_cancelled_though_its_worker_was_asked_something_else(
+    pool: procflow.Pool, tmp_path: Path
+) -> None:
+    """The pool may just be looking where the worker is, for a reason of its own."""
+    gate = tmp_path / "gate"
+    core = pool._core
+    assert isinstance(core, Dispatcher)
+    with pool:
+        begun = [tmp_path / f"begun{number}" for number in range(2)]
+        running = [pool.submit(targets.tell_and_wait_for_file, path, gate) for path in begun]
+        wait_until(lambda: all(path.exists() for path in begun), "the running of both")
+        waiting = [pool.submit(targets.double, n) for n in range(50)]
+        for future in waiting:
+            with core.guard:
+                for worker in core.scheduler.workers:
+                    core.engine.cut(worker)
+            assert future.cancel()
+        gate.touch()
+        assert all(future.result(DEADLOCK) for future in running)

@@ -28,7 +28,9 @@ if TYPE_CHECKING:
 
 __all__ = ["Cancelling"]
 
-CUT_TIME = 20e-3  # seconds: several times what it takes to cut a packet short
+CUT_TIME = 1.0  # seconds: a thousand times what it takes to cut a packet short, for a machine that is busy otherwise
+CUTS = 3  # one that was under way for another reason, one for the packet behind, one for what runs
+KILL_PAUSE = 20e-3  # seconds between two looks at whether it has come to its end
 KILL_TIME = 10.0  # seconds: many times what it takes to end a process
 
 
@@ -60,15 +62,17 @@ class Cancelling:
             raise PoolBusy
         if index < 0:
             return self._cancel_map(future, job.state)
-        if self._cancel_call(job, index):
-            return True
-        with self._core.guard:
-            worker = self._core.scheduler.holder(job.state, index) or self._core.scheduler.runner(job.state, index)
-            if worker is None or not self._core.engine.cuts:
-                return False
-            if not self._core.engine.cutting(worker.id):  # else it was just asked to give back what it has not read
-                self._core.engine.cut(worker.id)
-        self._core.wait(_Uncut(self._core.engine, worker.id), CUT_TIME)
+        engine, deadline = self._core.engine, monotonic() + CUT_TIME
+        for _ in range(CUTS):
+            if self._cancel_call(job, index):
+                return True
+            with self._core.guard:
+                worker = self._core.scheduler.holder(job.state, index) or self._core.scheduler.runner(job.state, index)
+                if worker is None or not engine.cuts:
+                    return False
+                if not engine.cutting(worker.id):  # else it was asked before, perhaps for something else
+                    engine.cut(worker.id)
+            self._core.wait(_Uncut(engine, worker.id), max(0.0, deadline - monotonic()))
         return self._cancel_call(job, index)
 
     def kill(self, future: Future[Any], job: CallsJob | MapJob, index: int) -> bool:
@@ -87,7 +91,7 @@ class Cancelling:
             if monotonic() >= deadline:
                 break
             self._condemn(job.state, index, index + 1)
-            self._core.wait(future, max(0.0, min(deadline - monotonic(), CUT_TIME)))
+            self._core.wait(future, max(0.0, min(deadline - monotonic(), KILL_PAUSE)))
         return future.was_cancelled
 
     def _refuse(self) -> None:
