@@ -19,9 +19,15 @@ class Driver:
     """A scheduler whose commands are sorted by kind, and are kept until they are asked for."""
 
     def __init__(
-        self, processes: int = 1, maxtasksperchild: int | None = None, window: int = 2, *, ready: bool = True
+        self,
+        processes: int = 1,
+        maxtasksperchild: int | None = None,
+        window: int = 2,
+        *,
+        ready: bool = True,
+        cores: int = 0,
     ) -> None:
-        self.scheduler = Scheduler(processes, maxtasksperchild, window)
+        self.scheduler = Scheduler(processes, maxtasksperchild, window, cores=cores)
         self.commands: list[tuple[object, ...]] = []
         self.numbers = 0
         self.scheduler.open()
@@ -73,6 +79,63 @@ class Driver:
 
 def spans(packets: list[Packet]) -> list[tuple[int, int]]:
     return [(packet.start, packet.stop) for packet in packets]
+
+
+# -- more workers than processors ----
+
+
+def test_quick_items_go_to_as_many_workers_as_can_run_at_once() -> None:
+    driver = Driver(8, cores=2)
+    driver.job(100, seconds=QUICK, closed=False)
+    assert len({packet.worker for packet in driver.send()}) == 2
+    assert not driver.take("take_back")
+
+
+def test_items_that_take_longer_than_a_wake_up_go_to_all_workers() -> None:
+    driver = Driver(8, cores=2)
+    driver.job(100, seconds=1e-3)
+    assert len({packet.worker for packet in driver.send()}) == 8
+
+
+def test_items_of_which_no_time_is_known_go_to_all_workers() -> None:
+    driver = Driver(8, cores=2)
+    driver.job(100)
+    assert len({packet.worker for packet in driver.send()}) == 8
+
+
+def test_when_quick_items_turn_out_to_wait_all_workers_are_woken() -> None:
+    driver = Driver(8, cores=2)
+    driver.job(100, seconds=QUICK, closed=False)
+    driver.send()
+    assert driver.scheduler.wants_ticks
+    driver.scheduler.tick()  # the progress until now
+    driver.scheduler.tick()
+    driver.take("encode")
+    assert not driver.scheduler.slack[0]
+
+
+def test_an_unread_packet_stays_where_it_is_while_the_processors_have_enough_to_do() -> None:
+    driver = Driver(8, cores=2)
+    driver.job(4, seconds=QUICK, grain=1)
+    packets = driver.send()
+    driver.scheduler.tick()
+    assert not driver.take("take_back")
+    driver.scheduler.tick()  # no progress since
+    assert driver.take("take_back") or len({packet.worker for packet in packets}) < 2
+
+
+def test_a_worker_that_goes_on_is_not_stuck_any_more() -> None:
+    driver = Driver(8, cores=2)
+    job = driver.job(4, seconds=QUICK, closed=False)
+    packets = driver.send()
+    driver.scheduler.tick()
+    driver.scheduler.tick()
+    for packet in packets:
+        driver.finish(packet, QUICK)
+    for packet in driver.send():
+        driver.finish(packet, QUICK)
+    driver.scheduler.add_items(job, 100)
+    assert len({packet.worker for packet in driver.send()}) == 2
 
 
 # -- who gets what ----

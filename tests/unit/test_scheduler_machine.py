@@ -138,6 +138,7 @@ class SchedulerMachine(RuleBasedStateMachine):
         isolate=st.booleans(),
         limits=st.sampled_from(LIMITS),
         start_timeout=st.sampled_from([0.0, 2.0]),
+        cores=st.sampled_from([0, 1, 2]),
     )
     def open(
         self,
@@ -150,8 +151,9 @@ class SchedulerMachine(RuleBasedStateMachine):
         isolate: bool,
         limits: Limits,
         start_timeout: float,
+        cores: int,
     ) -> None:
-        self.scheduler = Scheduler(processes, limit, window, most, start_timeout)
+        self.scheduler = Scheduler(processes, limit, window, most, start_timeout, cores=cores)
         self.limit = limit
         self.works: dict[int, Work] = {}
         self.processes: dict[int, Process] = {}

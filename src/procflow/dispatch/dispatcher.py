@@ -71,7 +71,14 @@ class Dispatcher:
     ) -> None:
         self.engine = engine
         self.scheduler = Scheduler(
-            processes, maxtasksperchild, engine.window, engine.most, start_timeout, engine.stretch, cuts=engine.cuts
+            processes,
+            maxtasksperchild,
+            engine.window,
+            engine.most,
+            start_timeout,
+            engine.stretch,
+            cuts=engine.cuts,
+            cores=engine.cores,
         )
         self.guard = Guard()
         self.guard.torn = False

@@ -71,6 +71,7 @@ if TYPE_CHECKING:
         expels: bool  # it does what `expel` asks for
         window: int
         most: int
+        cores: int  # how many of its workers can run at once; 0: all
         stretch: float  # how much longer its packets are than a local worker's, as its way takes longer
         refuses: Mapping[str, str]  # what a user may ask for that it can't do, by the option's name, and why
 

@@ -112,7 +112,8 @@ class LocalEngine:
         self._booting: set[int] = set()  # launched, and not heard of yet
         # More interpreters than cores, booting at once, would all be late, the first one too. Forks are made at once:
         # the fork of a process that has threads by then is the riskier one.
-        self._most_booting = sys.maxsize if method == "fork" else max(2, cpu_count())
+        self.cores = cpu_count()
+        self._most_booting = sys.maxsize if method == "fork" else max(2, self.cores)
         self._quick = False  # the last task took less than SPIN
         self._held_calls: tuple[Callable[[int, int], bytes], Callable[[int, bytes], int]] | None = None
         self._cuts: dict[int, Cut] = {}  # workers that were asked to stop

@@ -61,6 +61,7 @@ class RemoteEngine:
     takes_back = cuts = expels = False
     window = 2
     most = 65_536
+    cores = 0
     stretch = 25.0  # packets of about 50 ms
     refuses: Mapping[str, str] = {
         "timeout": ELSEWHERE + "end one that runs a task. Give the whole call a limit: map(timeout=)",

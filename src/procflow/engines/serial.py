@@ -43,6 +43,7 @@ class SerialEngine:
     expels = False
     window = 1
     most = 1
+    cores = 0
     stretch = 1.0
     refuses: Mapping[str, str] = {
         "timeout": "tasks run in the thread that waits for them, so nothing can end one" + INSTEAD,

@@ -20,7 +20,8 @@ S4  While an item waits, `processes` is not 0 and no failure is being reported, 
 S5  A worker never begins more chunks than its allowance.                                           (check_s5)
 S6  What is counted, as `divisible`, is what a look at all workers and packets would give.          (check_s6)
 S7  No item begins more often than its job allows: once, and `retries` times more.                  (check_s7)
-S8  No worker is idle while an item waits.                                                          (check_s8)
+S8  No worker is idle while an item waits, unless the pool is crowded: such items are quick, as many workers as can run
+    at once are at work, and all of those make progress.                                            (check_s8)
 S9  Workers that are not retiring have slots of their own, from 0 to `processes` - 1.               (check_s9)
 S10 A worker's packets were handed out for the first time in the order in which it holds them. So a task that waits for
     one which was submitted before it is never what keeps that from beginning.                      (check_s10)
@@ -66,6 +67,7 @@ ENCODING, SENT, CUT = "encoding", "sent", "cut"
 DIED, OVERDUE, KILLED = "died", "overdue", "killed"  # why what a worker had begun is lost
 
 MOST_DOUBLINGS = 60  # of a backoff: 1 ms has become longer than anybody lives
+QUICK = 100e-6  # seconds: for less, another worker is not woken while the processors have enough to do
 IN_VAIN_MOST = 32  # workers in a row that may die unpickling a job's items before these are lost together
 START_ATTEMPTS = 3  # workers in a row that failed before they were ready; then what waits fails
 
@@ -189,14 +191,18 @@ class Scheduler:
         stretch: float = 1.0,
         *,
         cuts: bool = True,
+        cores: int = 0,
     ) -> None:
         """`start_timeout`: seconds until a worker has to be ready; 0: no limit. `stretch`: the least; see `chunks`.
-        `cuts`: what is behind an item that runs, in its packet, can be had back.
+        `cuts`: what is behind an item that runs, in its packet, can be had back. `cores`: how many workers can run at
+        once; 0: all.
         """
         self.processes = processes
         self.start_timeout = start_timeout
         self.window = window
         self._cuts = cuts
+        self._cores = cores
+        self._stuck: set[int] = set()  # workers that hold something, and made no progress between the last two ticks
         self.jobs: dict[int, Job] = {}
         self.workers: dict[int, Worker] = {}
         # [job, start, stop, most, order]: most chunks in one packet, 0 for no limit; of what was put back the order, as
@@ -413,6 +419,8 @@ class Scheduler:
         job = packet.job
         job.in_vain = 0
         worker.progress += 1
+        if self._stuck:
+            self._stuck.discard(worker_id)
         packet.done += count
         if count and seconds > 0.0:
             job.seconds = blend(job.seconds, seconds * job.grain / count)
@@ -475,7 +483,9 @@ class Scheduler:
         """Whether something may have to move, though nothing is reported: see `tick`."""
         if self.divisible > 0 and self._cuts:
             return True
-        return bool(self.slack[0] and self.slack[-1]) and self._loaded() is not None
+        if not self.slack[0]:
+            return False
+        return bool(self.ready) or bool(self.slack[-1] and self._loaded() is not None)
 
     def tick(self) -> None:
         """A moment has passed. A worker that made no progress in it, and holds more than it runs, is cut short.
@@ -485,7 +495,10 @@ class Scheduler:
         for worker in self.workers.values():
             if worker.progress != worker.seen:
                 worker.seen = worker.progress
-            elif self._cuts and any(p.divisible and p.state == SENT for p in worker.inflight.values()):
+                continue
+            if worker.inflight:
+                self._stuck.add(worker.id)
+            if self._cuts and any(p.divisible and p.state == SENT for p in worker.inflight.values()):
                 first, *behind = worker.inflight
                 worker.sealed = first
                 if behind and worker.inflight[behind[-1]].state == SENT:
@@ -493,7 +506,9 @@ class Scheduler:
                     self.commands.append(("take_back", worker.id, first))
                 else:
                     self.commands.append(("cut", worker.id))
-        if not self.ready:
+        if self.ready:
+            self._fill()  # what runs may not be as quick as it was
+        else:
             self._steal()  # the last attempt may have come at the wrong moment
 
     def cut_off(self, worker_id: int, seq: int, stop: int) -> None:
@@ -576,6 +591,7 @@ class Scheduler:
             now: The time.
         """
         worker = self.workers.pop(worker_id)
+        self._stuck.discard(worker_id)
         self._unready -= not worker.started
         suspect, culprit, sentence = worker.condemned or (None, 0, DIED)
         if worker.state != RETIRING:
@@ -615,6 +631,7 @@ class Scheduler:
             open_spans += [(p.job, p.done, p.stop) for p in worker.inflight.values() if p.done < p.stop]
             worker.inflight.clear()
         self.divisible = self._timed = 0
+        self._stuck.clear()
         self.ready.clear()
         self.delayed.clear()
         for level in self.slack:
@@ -644,6 +661,7 @@ class Scheduler:
             worker.inflight.clear()
             worker.state, worker.started = RETIRING, True
         self.commands.clear()
+        self._stuck.clear()
         self.ready.clear()
         self.delayed.clear()
         self._due.clear()
@@ -659,19 +677,27 @@ class Scheduler:
         if self.stopped:
             return
         ready = self.ready
-        for level in range(self.window):
-            slack = self.slack[level]
-            while ready and slack:
-                for worker in reversed(slack.values()):  # who came last has its code and data in a cache, likely
+        level = 0
+        while ready and level < self.window:
+            if level or not self._crowded(self.jobs[ready[0][0]]):
+                for worker in reversed(self.slack[level].values()):  # who came last has its code in a cache, likely
                     if worker is not but and (not level or self._may_queue(worker, ready[0])):
                         self._assign(worker)
+                        level = -1
                         break
-                else:
-                    break
+            level += 1
         if ready:
             self._replace()
         else:
             self._steal()
+
+    def _crowded(self, job: Job) -> bool:
+        """Whether an idle worker is not to be woken for items of this job: the processors have enough to do, and to
+        wake it costs more than such an item. If somebody is stuck, they may not be quick, or wait for each other.
+        """
+        if not 0 < self._cores < self.processes or not 0.0 <= job.seconds < QUICK or self._stuck:
+            return False
+        return sum(map(len, self.slack)) - len(self.slack[0]) >= self._cores
 
     def _may_queue(self, worker: Worker, span: list[int]) -> bool:
         """Whether it may get a packet of this span behind what it holds: S10."""
@@ -726,7 +752,9 @@ class Scheduler:
 
         However quick such tasks were until now: the one in front may be a long one, or wait for what is behind it.
         """
-        if self.slack[0] and self.slack[-1] and (worker := self._loaded()) is not None:
+        if not self.slack[0] or not self.slack[-1] or (worker := self._loaded()) is None:
+            return
+        if not self._crowded(next(reversed(worker.inflight.values())).job):
             self.commands.append(("take_back", worker.id, 0))
 
     def _loaded(self) -> Worker | None:
@@ -751,6 +779,8 @@ class Scheduler:
         """Take a packet from a live worker's list, and put it on its new level; `unbegun` items do not count."""
         held = len(worker.inflight)
         del worker.inflight[packet.seq]
+        if held == 1:
+            self._stuck.discard(worker.id)
         if packet.divisible:
             self._undivide(packet)
         if packet.job.limits.timeout:
@@ -767,8 +797,8 @@ class Scheduler:
         """These packets never started: their items wait again, ahead of all others, in their order."""
         for packet in reversed(packets):
             if gone is None:
-                self._drop(self.workers[packet.worker], packet, unbegun=packet.stop - packet.start)
-            self._wait_again(packet.job, packet.start, packet.stop, most, packet.order)
+                self._drop(self.workers[packet.worker], packet, unbegun=packet.stop - packet.done)
+            self._wait_again(packet.job, packet.done, packet.stop, most, packet.order)
 
     def _wait_again(self, job: Job, start: int, stop: int, most: int, order: int) -> None:
         if job.dropped:
@@ -992,7 +1022,8 @@ class Scheduler:
         assert alive == self.alive <= self.processes  # S3
         if self.ready and self.processes and not self.stopped:
             assert alive  # S4
-            assert not self.slack[0]  # S8
+            assert not self.slack[0] or self._crowded(self.jobs[self.ready[0][0]])  # S8
+        assert all(self.workers[worker].inflight for worker in self._stuck)
         packets = [packet for worker in self.workers.values() for packet in worker.inflight.values()]
         assert self.divisible == sum(packet.divisible for packet in packets)  # S6
         assert self.unresolved == sum(job.added - job.resolved for job in self.jobs.values())  # S6
