@@ -12,12 +12,17 @@ from tests.support import Leftovers
 __all__ = ["dask", "futures", "ray"]
 
 METHODS = ["fork", "spawn", "forkserver"]
+# What the contract tests run on every engine does nothing on these that depends on the Python.
+LIKE_OTHERS = {"spawn", "portable", "futures"}
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Mark what runs on Dask and Ray: their clients' threads don't survive a fork, and other tests fork."""
     for item in items:
-        names = {*getattr(item, "fixturenames", ()), *map(str, _parameters(item)), item.path.stem.removeprefix("test_")}
+        parameters = {str(parameter) for parameter in _parameters(item)}
+        if "contract" in item.path.parts and parameters & LIKE_OTHERS:
+            item.add_marker("slow")
+        names = {*getattr(item, "fixturenames", ()), *parameters, item.path.stem.removeprefix("test_")}
         if names & {"dask", "ray"}:
             item.add_marker("clusters")
     items.sort(key=lambda item: "ray" in item.fixturenames or "ray" in _parameters(item))  # it adds to what others see
