@@ -19,7 +19,7 @@ from procflow.wire import parcels
 from tests.integration import targets_arrays as targets
 from tests.integration.targets_arrays import SIZE, Buffer, Carrier
 from tests.property.functions import imported
-from tests.support import DEADLOCK
+from tests.support import DEADLOCK, wait_until
 
 KINDS = ["fork", "spawn", "forkserver", "portable"]
 
@@ -198,7 +198,8 @@ def test_a_replaced_worker_inherits_the_room_for_results(served: Pool) -> None:
     with open_pool("forkserver", 1, maxtasksperchild=1) as pool:
         for n in range(25):
             held.append(pool.apply(targets.filled, (n,)))
-            assert len(targets.memory_files()) <= before + 3  # tasks, results, and those of the next worker's
+            # Tasks, results, and those of the next worker; of one that is slow to end, too, until it has.
+            wait_until(lambda: len(targets.memory_files()) <= before + 3, "the end of the workers before")
     assert [int(array[0]) for array in held] == list(range(25))
 
 
