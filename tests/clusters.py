@@ -30,6 +30,7 @@ from tests.support import DEADLOCK, wait_until
 
 CLUSTERS = ["futures", "dask", "ray"]
 SLOTS = 2
+START = 90.0  # seconds: at its first import after its installation, Dask is read from a cold disk, three times
 PATH = os.pathsep.join([str(Path(procflow.__file__).parents[1]), str(Path(__file__).parents[1])])
 
 
@@ -83,7 +84,7 @@ class DaskProcesses:
         try:
             for _ in range(workers):
                 self.add_worker()
-            wait_until(lambda: self._file.exists() and self._file.read_text().endswith("}"), "the scheduler")
+            wait_until(lambda: self._file.exists() and self._file.read_text().endswith("}"), "the scheduler", START)
             self.address: str = json.loads(self._file.read_text())["address"]
         except BaseException:
             self.close()
@@ -162,7 +163,7 @@ def dask(servers: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[An
 def wait_for_slots(pool: procflow.Pool, slots: int) -> None:
     """Wait until the pool has so many workers. A pool that has nothing to do does not look for them."""
     scheduler = pool._core.scheduler
-    wait_until(lambda: pool.apply(os.getpid) and scheduler.processes == slots, f"{slots} slots")
+    wait_until(lambda: pool.apply(os.getpid) and scheduler.processes == slots, f"{slots} slots", START)
 
 
 # -- Ray ----

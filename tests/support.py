@@ -18,11 +18,11 @@ PEERS = ("joblib_", "sem.loky")  # what other libraries name in /dev/shm, in pro
 DEADLOCK = 30.0  # seconds: reached by a bug, never by a slow machine
 
 
-def wait_until(fact: Callable[[], object], what: str = "a fact") -> None:
+def wait_until(fact: Callable[[], object], what: str = "a fact", seconds: float = DEADLOCK) -> None:
     """Wait for a fact that nothing announces."""
-    deadline = time.monotonic() + DEADLOCK
+    deadline = time.monotonic() + seconds
     while not fact():
-        assert time.monotonic() < deadline, f"{what} did not come true within {DEADLOCK} s"
+        assert time.monotonic() < deadline, f"{what} did not come true within {seconds} s"
         time.sleep(0.002)
 
 
