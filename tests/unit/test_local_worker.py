@@ -156,6 +156,23 @@ def test_the_stack_is_what_was_written_since_it_was_asked_for_without_what_calle
     assert worker.stack() == f"Thread 1:\n{task}\n\nThread 2:\n{task}"
 
 
+def test_a_stack_is_complete_with_what_called_the_task_of_the_thread_that_comes_last(worker: LocalWorker) -> None:
+    worker.child = Told()  # type: ignore[assignment]
+    assert not worker.has_told_stack
+    worker.ask_for_stack()
+    task, ours = '  File "task.py", line 3 in task', OWN_FRAME + 'run.py", line 7 in run'
+    for written, complete in [
+        ("Current thread 0x", False),
+        (f"Thread 1:\n{task}\n{ours}\n", True),
+        (f"Thread 1:\n{task}\n{ours}\n\nThread 2:\n{task}\n", False),
+        (f"Thread 1:\n{task}\n{ours}\n\nThread 2:\n{task}\n{ours}\n", True),
+        (f"Thread 1:\n{task}\n  ...\n", True),  # there are more frames than are told
+    ]:
+        os.ftruncate(worker.page_fd, PAGE_SIZE)
+        os.pwrite(worker.page_fd, written.encode(), PAGE_SIZE)
+        assert worker.has_told_stack == complete, written
+
+
 def test_what_runs_is_told_only_where_the_page_is_of_one_moment(worker: LocalWorker) -> None:
     seq, item, since = worker.runs() or (1, 1, 0.0)
     assert (seq, item) == (0, 0)  # it is starting
@@ -172,18 +189,15 @@ def test_what_runs_is_told_only_where_the_page_is_of_one_moment(worker: LocalWor
 
 
 def test_a_worker_is_ended_when_its_stack_is_complete_and_no_sooner() -> None:
-    expelled = Expelled("", (5, 50, 2.5))
-    now, pause = monotonic() + CUT_PAUSE, 1.5 * CUT_PAUSE  # more than one, whichever way the sums are rounded
-    assert not expelled.is_due(now, "")
-    assert not expelled.is_due(now + CUT_PAUSE / 2, "Thread")  # too early for a look
-    assert not expelled.is_due(now + pause, "Thread")
-    assert not expelled.is_due(now + 2 * pause, "Thread 1")
-    assert expelled.is_due(now + 3 * pause, "Thread 1")
+    expelled = Expelled((5, 50, 2.5))
+    assert not expelled.is_due(monotonic() - CUT_PAUSE, told=True)  # it may not have heard what it is asked
+    assert not expelled.is_due(monotonic() + 2 * CUT_PAUSE, told=False)
+    assert expelled.is_due(monotonic() + 2 * CUT_PAUSE, told=True)
 
 
 def test_a_worker_that_can_not_tell_its_stack_is_ended_all_the_same() -> None:
-    expelled = Expelled("", (5, 50, 2.5))
-    assert not expelled.is_due(monotonic() + CUT_PAUSE, "")
-    assert expelled.is_due(monotonic() + 1.0, "")
+    expelled = Expelled((5, 50, 2.5))
+    assert not expelled.is_due(monotonic() + CUT_PAUSE, told=False)
+    assert expelled.is_due(monotonic() + 1.0, told=False)
     expelled.ended = True
-    assert not expelled.is_due(monotonic() + 2.0, "")
+    assert not expelled.is_due(monotonic() + 2.0, told=False)

@@ -534,7 +534,7 @@ class LocalEngine:
         if not held.channel.takes_back:
             held.revoke()
         held.ask_for_stack()
-        self._expelled[worker] = Expelled(held.stack(), runs)
+        self._expelled[worker] = Expelled(runs)
 
     def _settle_expelled(self) -> None:
         now = monotonic()
@@ -542,7 +542,7 @@ class LocalEngine:
             worker = self._workers.get(number)
             if worker is None or (worker.runs() != expelled.runs and not expelled.ended):
                 del self._expelled[number]  # it came to the item's end after all
-            elif expelled.is_due(now, worker.stack()):
+            elif expelled.is_due(now, told=worker.has_told_stack):
                 expelled.ended = worker.expel(expelled.runs)
 
     def hold(self) -> None:

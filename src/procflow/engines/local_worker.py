@@ -60,6 +60,7 @@ __all__ = ["READ_MAX", "Cut", "Expelled", "LocalWorker", "Sent"]
 
 READ_MAX = 1 << 16  # bytes read at once: what a pipe holds; for more, bytes objects are mapped and unmapped, 25 us
 STACK_MOST = 20_000  # bytes
+CUT_OFF = "  ...\n"  # how a stack of more than 100 frames ends
 STACK_TIME = 1.0  # seconds that a process has to tell its stack; it takes some milliseconds, if it can
 F_SETPIPE_SZ = 1031  # fcntl(2), Linux
 
@@ -89,23 +90,17 @@ class Cut:
 class Expelled:
     """A worker that was asked for its stack, and is ended when that is there."""
 
-    __slots__ = ("_last", "_stack", "_until", "ended", "runs")
+    __slots__ = ("_heard", "_until", "ended", "runs")
 
-    def __init__(self, stack: str, runs: tuple[int, int, float]) -> None:
+    def __init__(self, runs: tuple[int, int, float]) -> None:
         self.runs = runs
         self.ended = False  # its process was told to end; what is left is its report
-        self._stack = stack
+        self._heard = monotonic() + CUT_PAUSE  # before that, `ask_to_stop` may not have been
         self._until = monotonic() + STACK_TIME
-        self._last = monotonic() + CUT_PAUSE  # before that, `ask_to_stop` may not have been heard
 
-    def is_due(self, now: float, stack: str) -> bool:
-        """Whether it is to be ended now, as the stack is complete: nothing was added to it since the last look."""
-        if self.ended or now < self._last:
-            return False
-        complete = stack != "" and stack == self._stack
-        self._stack = stack
-        self._last = now + CUT_PAUSE
-        return complete or now >= self._until
+    def is_due(self, now: float, *, told: bool) -> bool:
+        """Whether it is to be ended now: it has `told` its stack, or will not."""
+        return not self.ended and now >= self._heard and (told or now >= self._until)
 
 
 class LocalWorker:
@@ -292,10 +287,19 @@ class LocalWorker:
 
     def stack(self) -> str:
         """What it has written since it was asked, without the frames of what called the task."""
+        return "\n\n".join([thread.partition(OWN_FRAME)[0].rstrip() for thread in self._stacks()])
+
+    @property
+    def has_told_stack(self) -> bool:
+        """Whether the stack is complete. It comes in pieces, between which a process may wait for its processor."""
+        main = self._stacks()[-1]  # the oldest thread comes last
+        return OWN_FRAME in main or main.endswith(CUT_OFF)
+
+    def _stacks(self) -> list[str]:
+        """What it has written since it was asked, a text for each thread; at least one, which may be empty."""
         if not self._stack_at:
-            return ""
-        text = os.pread(self.page_fd, STACK_MOST, self._stack_at).decode("utf-8", "replace")
-        return "\n\n".join([thread.partition(OWN_FRAME)[0].rstrip() for thread in text.split("\n\n")])
+            return [""]
+        return os.pread(self.page_fd, STACK_MOST, self._stack_at).decode("utf-8", "replace").split("\n\n")
 
     def expel(self, runs: tuple[int, int, float]) -> bool:
         """End the process, and those below it, if it still runs this; return whether it did."""
