@@ -20,6 +20,7 @@ from multiprocessing.context import BufferTooShort, get_spawning_popen
 from procflow.errors import PicklingError, TruncatedMessage, UnpicklingError
 from procflow.wire import peers, pickling
 from procflow.wire.endpoint import Endpoint, open_pair
+from procflow.wire.pieces import ENCLOSED_LEAST
 from procflow.wire.reachable import reachable
 from procflow.wire.waiting import Waiting, descriptor, wait_any
 
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
     U = TypeVar("U")
 
     from procflow.wire.arrivals import FutureLike
+    from procflow.wire.pieces import Pieces
 
     class _HasFileno(Protocol):
         def fileno(self) -> int: ...
@@ -69,6 +71,7 @@ __all__ = [
     "wait",
 ]
 
+_packer = pickling.Packer(ENCLOSED_LEAST)
 _stdlib_known = False  # whether plain pickle knows multiprocessing's own Connection
 
 
@@ -121,7 +124,28 @@ class Connection(Generic[SendT, RecvT]):
         self.endpoint.check_writable()
         if not _stdlib_known and "multiprocessing.connection" in sys.modules:
             _register_stdlib_connections()
-        self.endpoint.write(pickling.dumps(obj))
+        if not self.endpoint.encloses:
+            self.endpoint.write(pickling.dumps(obj))
+            return
+        packed = _packer.pack(obj)
+        if isinstance(packed, bytes):
+            self.endpoint.write(packed)
+        else:
+            self._send_pieces(obj, packed)
+
+    def _send_pieces(self, obj: SendT, pieces: Pieces) -> None:
+        """Send what is big in a file of its own; as any other message if there is no room for a file."""
+        from procflow.start.owned import close
+        from procflow.wire.enclosure import enclose
+
+        enclosed = enclose(pieces)
+        if enclosed is None:
+            self.endpoint.write(pickling.dumps(obj))
+            return
+        try:
+            self.endpoint.write_enclosed(*enclosed)
+        finally:
+            close(enclosed[0])
 
     def send_bytes(self, buf: Buffer, offset: int = 0, size: int | None = None) -> None:
         """Send the bytes of a bytes-like object, from `offset` on, `size` of them or all, as one message."""
@@ -153,7 +177,7 @@ class Connection(Generic[SendT, RecvT]):
         """
         data = self.endpoint.read(None, timeout)
         try:
-            obj: RecvT = pickling.loads(data)
+            obj: RecvT = pickling.loads(data) if isinstance(data, bytes) else data.load()
         except (EOFError, pickle.UnpicklingError) as error:
             raise UnpicklingError(
                 f"a message of {len(data)} bytes came whole, but it is no pickle ({error}). "
@@ -171,7 +195,8 @@ class Connection(Generic[SendT, RecvT]):
         self.endpoint.check_readable()
         if maxlength is not None and maxlength < 0:
             raise ValueError("negative maxlength")
-        return self.endpoint.read(maxlength, timeout)
+        data = self.endpoint.read(maxlength, timeout)
+        return data if isinstance(data, bytes) else data.in_line()
 
     def recv_bytes_into(self, buf: Buffer, offset: int = 0) -> int:
         """Receive the next message into a writable bytes-like object, from `offset` on; return the number of bytes.
@@ -491,12 +516,16 @@ def _reduce_connection(connection: Connection[Any, Any]) -> tuple[Any, ...]:
     if sys.platform == "win32":
         from procflow.wire.windows import duplicate
 
-        return _rebuild_connection, (duplicate(endpoint.native()), endpoint.readable, endpoint.writable)
-    return _rebuild_connection, (reduction.DupFd(handle), endpoint.readable, endpoint.writable)
+        return _rebuild_connection, (duplicate(endpoint.native()), endpoint.readable, endpoint.writable, False)
+    return _rebuild_connection, (
+        reduction.DupFd(handle), endpoint.readable, endpoint.writable, endpoint.encloses
+    )  # fmt: skip
 
 
-def _rebuild_connection(duplicate: Any, readable: bool, writable: bool) -> Connection[Any, Any]:
-    return Connection(duplicate.detach(), readable, writable)
+def _rebuild_connection(duplicate: Any, readable: bool, writable: bool, encloses: bool) -> Connection[Any, Any]:
+    connection: Connection[Any, Any] = Connection(duplicate.detach(), readable, writable)
+    connection.endpoint.encloses = encloses
+    return connection
 
 
 def _register_stdlib_connections() -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import atexit
-import os
 import warnings
 import weakref
 from operator import index
@@ -17,6 +16,7 @@ from procflow.dropping import when_dropped
 from procflow.engines.serial import SerialEngine
 from procflow.engines.setup import Setup, as_positive
 from procflow.errors import TimeoutError
+from procflow.portable import asked_for
 from procflow.start.main_module import stop_replay
 from procflow.wire.packets import MAP, STAR
 
@@ -541,7 +541,7 @@ def _make_local(context: BaseContext | None, processes: int, setup: Setup) -> En
         context = get_context()
     elif not hasattr(context, "get_start_method"):
         raise TypeError(f"context must be a context, such as get_context('spawn'), not {context!r}")
-    portable = os.environ.get("PROCFLOW_PORTABLE", "") not in ("", "0")
+    portable = asked_for()
     method: str = context.get_start_method()
     setup.check_for(method)
     return LocalEngine(method, setup, eager=processes <= default_workers(), portable=portable)

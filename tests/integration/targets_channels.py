@@ -36,3 +36,12 @@ def waits_for_gate() -> str:
 
 def waits() -> None:
     threading.Event().wait()
+
+
+def adds_one_and_keeps(connection: Any) -> None:
+    kept = []
+    for array in connection:
+        array[:] += 1
+        kept.append(array)
+        connection.send(array)
+    assert len({float(array[0]) for array in kept}) == len(kept)

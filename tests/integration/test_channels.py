@@ -134,3 +134,40 @@ def test_a_future_of_the_standard_library_can_be_waited_for_again_and_again() ->
 def test_a_process_that_was_not_started_cannot_be_waited_for(ctx: Any) -> None:
     with pytest.raises(ValueError, match="not started"):
         wait([ctx.Process(target=targets.waits)])
+
+
+@pytest.mark.parametrize("portable", ["", "1"])
+def test_big_arrays_go_there_and_back_through_a_duplex_pipe(
+    ctx: Any, portable: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    numpy = pytest.importorskip("numpy")
+    monkeypatch.setenv("PROCFLOW_PORTABLE", portable)
+    ours, theirs = ctx.Pipe()
+    process = ctx.Process(target=targets.adds_one_and_keeps, args=(theirs,))
+    process.start()
+    theirs.close()
+    sent = numpy.zeros(100_000)
+    for n in range(5):
+        sent[:] = n
+        ours.send(sent)
+        assert (ours.recv(DEADLOCK) == n + 1).all()
+    ours.close()
+    process.join(DEADLOCK)
+    assert process.exitcode == 0
+
+
+def test_a_coroutine_receives_big_arrays(ctx: Any) -> None:
+    numpy = pytest.importorskip("numpy")
+    ours, theirs = ctx.Pipe()
+    process = ctx.Process(target=targets.adds_one_and_keeps, args=(theirs,))
+    process.start()
+    theirs.close()
+
+    async def talk() -> None:
+        for n in range(3):
+            await ours.asend(numpy.full(100_000, float(n)))
+            assert ((await ours.arecv()) == n + 1).all()
+
+    asyncio.run(talk())
+    ours.close()
+    process.join(DEADLOCK)

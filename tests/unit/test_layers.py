@@ -27,7 +27,7 @@ LAYERS = [
     {"wire"},
     {"start"},
     {"broken", "shared_arrays"},
-    {"errors", "cpu", "dropping", "generic", "shown"},
+    {"errors", "cpu", "dropping", "generic", "portable", "shown"},
 ]
 
 # Who may import the layer beside it, where a layer has several members.

@@ -11,6 +11,7 @@ from importlib import metadata
 
 import procflow
 from procflow import context, cpu
+from procflow.portable import asked_for
 from procflow.start.spool import anonymous_file
 from procflow.wire import blocks, channel
 
@@ -81,7 +82,7 @@ class Machine:
 
 def examine() -> Machine:
     """Look at everything."""
-    portable = os.environ.get("PROCFLOW_PORTABLE", "") not in ("", "0")
+    portable = asked_for()
     cpus, memory, limits, kernel = _cpus(), _memory(portable), _limits(), _kernel(portable)
     return Machine(
         procflow=procflow.__version__,

@@ -24,6 +24,7 @@ from procflow.wire.waiting import Waiting
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from procflow.wire.enclosure import Enclosure
     from procflow.wire.peers import Launched
     from procflow.wire.windows import WindowsStream
 
@@ -33,7 +34,10 @@ _alive: weakref.WeakSet[Endpoint] = weakref.WeakSet()  # for the fork hook alone
 
 
 class Endpoint:
-    """A descriptor that carries messages; `handle` is None once it is closed."""
+    """A descriptor that carries messages; `handle` is None once it is closed.
+
+    `encloses`: what is big may be sent in a file of its own, as this is a socket, and the other end one of these, too.
+    """
 
     __slots__ = (
         "__weakref__",
@@ -41,13 +45,15 @@ class Endpoint:
         "_receiving",
         "_sending",
         "_stream",
+        "encloses",
         "handle",
         "own",
         "readable",
         "writable",
     )
 
-    def __init__(self, handle: int, readable: bool, writable: bool) -> None:
+    def __init__(self, handle: int, readable: bool, writable: bool, *, encloses: bool = False) -> None:
+        self.encloses = encloses
         self._stream: Stream | WindowsStream | None = _open_stream(handle, readable, writable)
         self.handle: int | None = handle
         self.readable = readable
@@ -103,8 +109,22 @@ class Endpoint:
             if self.handle is None:
                 self._release()
 
-    def read(self, maxlength: int | None, timeout: float | None) -> bytes:
-        """Read one message."""
+    def write_enclosed(self, fd: int, nbytes: int) -> None:
+        """Write one message, which is in this file."""
+        self.own.used = True
+        turn = self._sending
+        turn.enter()
+        try:
+            stream = self._opened()
+            assert isinstance(stream, Stream), "only a Stream encloses"
+            stream.write_enclosed(fd, nbytes)
+        finally:
+            turn.leave()
+            if self.handle is None:
+                self._release()
+
+    def read(self, maxlength: int | None, timeout: float | None) -> bytes | Enclosure:
+        """Read one message: its payload, or the file that it came in."""
         self.check_readable()
         self.own.used = True
         deadline = None if timeout is None else time.monotonic() + timeout
@@ -235,7 +255,9 @@ def _open_pair(duplex: bool) -> tuple[Endpoint, Endpoint]:
         handles = one.detach(), other.detach()
     else:
         handles = os.pipe()
-    first, second = Endpoint(handles[0], True, duplex), Endpoint(handles[1], duplex, True)
+    encloses = duplex and hasattr(socket, "SCM_RIGHTS")
+    first = Endpoint(handles[0], True, duplex, encloses=encloses)
+    second = Endpoint(handles[1], duplex, True, encloses=encloses)
     first.pair(second)
     second.pair(first)
     return first, second

@@ -10,7 +10,8 @@ or to a process that knows nothing of this one's `__main__`, on another machine 
 
 `dumps` makes bytes. `pack` makes bytes, too, or `Pieces` of what is big: buffers of at least OUT_OF_BAND bytes stay out
 of the stream (PEP 574), and large bytes in it are taken by reference. Small objects go first the way that is fastest
-for them; the one that meets something big turns over, and the next ones go the other way until one is small.
+for them; the one that meets something big turns over, and the next ones go the other way until one is small. A `Packer`
+may have another notion of what is big.
 """
 
 from __future__ import annotations
@@ -29,13 +30,12 @@ if TYPE_CHECKING:
     from procflow.errors import PicklingError
     from procflow.wire.parcels import Parcel
 
-__all__ = ["PROTOCOL", "dumps", "loads", "not_picklable", "pack", "stream_of", "unpack"]
+__all__ = ["PROTOCOL", "Packer", "dumps", "loads", "not_picklable", "pack", "stream_of", "unpack"]
 
 PROTOCOL = 5
 
 loads = pickle.loads
 _dumps = pickle.dumps
-_bigger = False  # whether the last object that was packed was big; threads may overwrite it: it only decides the way
 
 
 class _Big(BaseException):
@@ -59,26 +59,65 @@ def dumps(obj: object, *, to: int = CHILD) -> bytes:
     return data
 
 
-def pack(obj: object, *, to: int = CHILD) -> bytes | Pieces:
-    """Pickle `obj` like `dumps`, without copying what is big: that must stay as it is until the pieces are written."""
-    global _bigger
-    if _bigger:
-        packed = _pack_pieces(obj, to)
-        _bigger = len(packed) >= OUT_OF_BAND
-        return packed
-    try:
-        data = _dumps(obj, PROTOCOL, buffer_callback=_stays_in_band)
-    except _Big:
-        _bigger = True
-        return _pack_pieces(obj, to)
-    except Exception as refusal:  # noqa: BLE001 - the object's own reduction: anything may be raised
-        _pass_on_a_signals(refusal)
-        return _pack_by_value(obj, to)
-    if len(data) >= OUT_OF_BAND:
-        _bigger = True
-    if _needs_value(data, to):
-        return _pack_by_value(obj, to)
-    return data
+class Packer:
+    """Packs objects; at least `least` bytes are big."""
+
+    __slots__ = ("_bigger", "least")
+
+    def __init__(self, least: int) -> None:
+        self.least = least
+        self._bigger = False  # whether the last object was big; threads may overwrite it: it only decides the way
+
+    def pack(self, obj: object, *, to: int = CHILD) -> bytes | Pieces:
+        """Pickle `obj` like `dumps`, without copying what is big: that must not change until the pieces are written."""
+        if self._bigger:
+            packed = self._pack_pieces(obj, to)
+            self._bigger = len(packed) >= self.least
+            return packed
+        try:
+            data = _dumps(obj, PROTOCOL, buffer_callback=self._stays_in_band)
+        except _Big:
+            self._bigger = True
+            return self._pack_pieces(obj, to)
+        except Exception as refusal:  # noqa: BLE001 - the object's own reduction: anything may be raised
+            _pass_on_a_signals(refusal)
+            return self._pack_by_value(obj, to)
+        if len(data) >= self.least:
+            self._bigger = True
+        if _needs_value(data, to):
+            return self._pack_by_value(obj, to)
+        return data
+
+    def _stays_in_band(self, buffer: pickle.PickleBuffer) -> bool:
+        """Tell pickle to copy this buffer into the stream."""
+        try:
+            big = buffer.raw().nbytes >= self.least
+        except BufferError:  # not contiguous: pickle says so
+            return True
+        if big:
+            raise _Big
+        return True
+
+    def _pack_pieces(self, obj: object, to: int) -> bytes | Pieces:
+        out = _Parts(self.least)
+        try:
+            pickle.Pickler(out, PROTOCOL, buffer_callback=out.keep).dump(obj)
+        except Exception as refusal:  # noqa: BLE001 - the object's own reduction: anything may be raised
+            _pass_on_a_signals(refusal)
+            return self._pack_by_value(obj, to)
+        if any(len(part) < _FRAME and _needs_value(bytes(part), to) for part in out.parts):
+            return self._pack_by_value(obj, to)
+        return out.packed()
+
+    def _pack_by_value(self, obj: object, to: int) -> bytes | Pieces:
+        from procflow.start.by_value import dumps_by_value
+
+        out = _Parts(self.least)
+        out.write(dumps_by_value(obj, out.keep, to=to))
+        return out.packed()
+
+
+pack = Packer(OUT_OF_BAND).pack
 
 
 def unpack(data: bytes | Loose | Parcel) -> Any:
@@ -108,21 +147,11 @@ def _needs_value(data: bytes, to: int) -> bool:
     return b"multiprocessing.connection" in data  # plain pickle copies the number of its descriptor: no use there
 
 
-def _stays_in_band(buffer: pickle.PickleBuffer) -> bool:
-    """Tell pickle to copy this buffer into the stream."""
-    try:
-        big = buffer.raw().nbytes >= OUT_OF_BAND
-    except BufferError:  # not contiguous: pickle says so
-        return True
-    if big:
-        raise _Big
-    return True
-
-
 class _Parts:
     """The file that pickle writes to: it gets large bytes by reference, and all else in frames of 64 KiB."""
 
-    def __init__(self) -> None:
+    def __init__(self, least: int) -> None:
+        self._least = least
         self.parts: list[bytes | memoryview] = []
         self.buffers: list[memoryview] = []
 
@@ -135,26 +164,14 @@ class _Parts:
             view = buffer.raw()
         except BufferError:
             return True
-        if view.nbytes < OUT_OF_BAND:
+        if view.nbytes < self._least:
             return True
         self.buffers.append(view)
         return False
 
     def packed(self) -> bytes | Pieces:
         pieces = Pieces(self.parts, self.buffers)
-        return pieces if len(pieces) >= OUT_OF_BAND else b"".join(self.parts)
-
-
-def _pack_pieces(obj: object, to: int) -> bytes | Pieces:
-    out = _Parts()
-    try:
-        pickle.Pickler(out, PROTOCOL, buffer_callback=out.keep).dump(obj)
-    except Exception as refusal:  # noqa: BLE001 - the object's own reduction: anything may be raised
-        _pass_on_a_signals(refusal)
-        return _pack_by_value(obj, to)
-    if any(len(part) < _FRAME and _needs_value(bytes(part), to) for part in out.parts):
-        return _pack_by_value(obj, to)
-    return out.packed()
+        return pieces if len(pieces) >= self._least else b"".join(self.parts)
 
 
 _FRAME = 1 << 17  # bytes: what is longer is one large string or bytes object by itself, in which nothing is named
@@ -164,14 +181,6 @@ def _dumps_by_value(obj: object, to: int) -> bytes:
     from procflow.start.by_value import dumps_by_value
 
     return dumps_by_value(obj, to=to)
-
-
-def _pack_by_value(obj: object, to: int) -> bytes | Pieces:
-    from procflow.start.by_value import dumps_by_value
-
-    out = _Parts()
-    out.write(dumps_by_value(obj, out.keep, to=to))
-    return out.packed()
 
 
 def not_picklable(what: str, refusal: BaseException, parts: Mapping[str, object]) -> PicklingError:

@@ -16,9 +16,10 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-__all__ = ["ALIGNMENT", "OUT_OF_BAND", "Loose", "Pieces", "lay_out", "read_lengths", "split"]
+__all__ = ["ALIGNMENT", "ENCLOSED_LEAST", "OUT_OF_BAND", "Loose", "Pieces", "lay_out", "read_lengths", "split"]
 
 OUT_OF_BAND = 1 << 15  # bytes: a smaller buffer, or a smaller pickle, is copied sooner than a block is found for it
+ENCLOSED_LEAST = 1 << 18  # the same for a file of its own, see `enclosure`
 SHARED_BLOCK = 1 << 20
 MOST_BLOCKS = 64  # about; their places have to fit into a packet
 ALIGNMENT = 64  # a cache line, and what numpy's own arrays have
@@ -84,7 +85,9 @@ class Loose:
 def split(view: memoryview) -> list[memoryview]:
     """Return the pieces that stand in one block, the stream first."""
     lengths = read_lengths(view)
-    places, _ = lay_out(lengths, one_block=True)
+    places, (nbytes,) = lay_out(lengths, one_block=True)
+    if nbytes > len(view):
+        raise ValueError(f"pieces of {nbytes} bytes in {len(view)}")
     return [view[at : at + n] for (_, at), n in zip(places, lengths, strict=True)]
 
 

@@ -24,12 +24,12 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-__all__ = ["Mapping", "detach", "export", "give_back"]
+__all__ = ["Mapping", "detach", "export", "give_back", "map_private"]
 
 if sys.platform != "linux" or sys.maxsize < 2**32:
     raise ImportError("views of shared memory: only on Linux with 64 bits")
 
-_READ_WRITE, _SHARED, _PRIVATE_ANONYMOUS = 3, 1, 0x22  # mman.h
+_READ_WRITE, _SHARED, _PRIVATE, _PRIVATE_ANONYMOUS = 3, 1, 2, 0x22  # mman.h
 _MAYMOVE_FIXED = 3
 _MADV_REMOVE = 9
 _FAILED = ctypes.c_void_p(-1).value
@@ -51,9 +51,9 @@ class Mapping:
     __slots__ = ("address", "nbytes", "offset")
     _unmap = _munmap  # also there while the interpreter ends
 
-    def __init__(self, fd: int, offset: int, nbytes: int) -> None:
+    def __init__(self, fd: int, offset: int, nbytes: int, *, shared: bool = True) -> None:
         self.nbytes = 0
-        address = _mmap(None, nbytes, _READ_WRITE, _SHARED, fd, offset)
+        address = _mmap(None, nbytes, _READ_WRITE, _SHARED if shared else _PRIVATE, fd, offset)
         if address == _FAILED:
             raise _error()
         self.address: int = address
@@ -73,6 +73,13 @@ def export(mapping: Mapping, offset: int, order: int) -> tuple[Any, memoryview]:
     exporter: Any = kind.from_address(mapping.address + offset - mapping.offset)
     exporter.mapping = mapping
     return exporter, pickle.PickleBuffer(exporter).raw()
+
+
+def map_private(fd: int, nbytes: int) -> memoryview:
+    """Return a view of the first bytes of a file, which can be written and is seen by nobody else."""
+    exporter: Any = (ctypes.c_char * nbytes).from_address((mapping := Mapping(fd, 0, nbytes, shared=False)).address)
+    exporter.mapping = mapping
+    return pickle.PickleBuffer(exporter).raw()
 
 
 def detach(exporter: Any, nbytes: int) -> None:
