@@ -20,11 +20,11 @@ INSTALL = @sh .ci/venv "$(VENV)"
 
 # The targets share one environment.
 .NOTPARALLEL:
-.PHONY: all demo test test-clusters stress yardstick coverage lint format types docs docs-serve bench build dist clean help
+.PHONY: all demo test test-clusters stress yardstick coverage lint format types docs docs-serve bench faults build dist clean help
 
 help:
 	@sed -n '1,/^$$/s/^# \{0,1\}//p' Makefile
-	@echo "Targets: all demo test test-clusters stress yardstick coverage lint format types docs docs-serve bench build dist clean"
+	@echo "Targets: all demo test test-clusters stress yardstick coverage lint format types docs docs-serve bench faults build dist clean"
 
 all: test lint types docs
 
@@ -91,9 +91,15 @@ docs-serve:
 
 bench:
 	$(INSTALL) bench
-	@set -e; for file in benchmarks/[a-z]*.py; do echo; echo "$$ python $$file"; \
+	@set -e; for file in $(filter-out benchmarks/faults_of_peers.py,$(wildcard benchmarks/[a-z]*.py)); do echo; echo "$$ python $$file"; \
 	    $(RUN) "$$file" --json "docs/benchmarks/data/$$(basename "$$file" .py).json"; done
 	@$(RUN) benchmarks/_render.py
+
+# What other pools do when something goes wrong, and the table of it: 20 minutes.
+faults:
+	$(INSTALL) bench
+	@$(RUN) benchmarks/faults_of_peers.py --json docs/design/data/faults_of_peers.json
+	@$(RUN) benchmarks/_render_faults.py
 
 build:
 	$(INSTALL) build

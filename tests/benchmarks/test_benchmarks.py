@@ -13,7 +13,7 @@ import pytest
 
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 # Those which have a page; arrays, starts and joblib_backend print a table only, and take minutes.
-FILES = sorted(file for file in BENCHMARKS.glob("[a-z]*.py") if "from _hosts import" in file.read_text("utf-8"))
+FILES = sorted(file for file in BENCHMARKS.glob("[a-z]*.py") if "import Question, run" in file.read_text("utf-8"))
 ALWAYS_THERE = "procflow,multiprocessing.Pool"
 DEADLOCK = 110.0
 
