@@ -32,7 +32,7 @@ class Failed(Exception):
 
 @dataclass(frozen=True)
 class Scenario:
-    """`act`: what is done to the program from outside, once it has said that it is ready: "kill", "ctrl-c" or nothing."""
+    """`act`: what is done to the program from outside, once it is ready: "kill", "ctrl-c" or nothing."""
 
     name: str
     title: str
