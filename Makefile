@@ -51,11 +51,12 @@ stress:
 	$(INSTALL) test
 	@$(RUN) -m tests.stress.storm $(or $(SECONDS),60) $(SEED)
 
-# The interpreter's own tests of multiprocessing and of ProcessPoolExecutor, on procflow.
+# The interpreter's own tests of multiprocessing and of ProcessPoolExecutor, and joblib's of its backends, on procflow.
 yardstick:
 	$(INSTALL) test
 	@$(RUN) tests/yardstick/run_stdlib_tests.py all
 	@$(RUN) tests/yardstick/run_executor_tests.py all
+	@$(RUN) tests/yardstick/run_joblib_tests.py -q --disable-warnings
 
 coverage:
 	$(INSTALL) test

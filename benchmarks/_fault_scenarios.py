@@ -428,9 +428,7 @@ def says_so(open_pool: Callable[..., Pool], initializer: Callable[[], None]) -> 
         error: BaseException | None = None
         value = pool.result(pool.submit(double, 1))
     except NeverCameError:
-        import psutil
-
-        raise Failed("hangs", f"the result never comes; {len(psutil.pids())} processes on this machine") from None
+        raise Failed("hangs", "the result never comes") from None
     except Exception as refusal:  # noqa: BLE001
         error = refusal
     else:
