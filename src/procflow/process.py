@@ -43,6 +43,8 @@ else:
 
 __all__ = ["ForkProcess", "ForkServerProcess", "Process", "SpawnProcess"]
 
+KILLED_WITHIN = 1.0  # seconds: a killed process is gone at once, unless the system keeps it, as with a disk that hangs
+
 
 class Process(_stdlib.BaseProcess, Generic[R_co]):
     """A function, or a subclass's `run()`, in a process of its own.
@@ -230,7 +232,7 @@ class Process(_stdlib.BaseProcess, Generic[R_co]):
             if popen.poll() is None:
                 family.look()
                 popen.kill()
-            family.kill()
+            family.kill(wait=KILLED_WITHIN)
         self.join()
         return self.exitcode
 

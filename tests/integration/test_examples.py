@@ -70,6 +70,37 @@ def test_a_pool_squares(method: str) -> None:
     assert (done.stdout, done.stderr) == ("[0, 1, 4, 9, 16, 25]\n", "")
 
 
+@every_start_method
+def test_processes_give_their_results_or_say_why_there_is_none(method: str) -> None:
+    done = run("process-result.py", method)
+    assert done.stdout.splitlines() == [
+        "primes: 1229",
+        "env: hello",
+        "raised: division by zero",
+        "died: exit code -9",
+        "stopped: -15 and its child is gone",
+    ]
+
+
+@every_start_method
+def test_requests_and_responses_cross_a_pipe(method: str) -> None:
+    done = run("pipe-channels.py", method)
+    assert done.stdout.splitlines() == [
+        "nothing to receive yet",
+        "ready: True sum: 4",
+        "sum of 8 MiB of zeros: 0",
+        "from a coroutine: 4950",
+        "the server has ended: 0",
+    ]
+    assert done.stderr == ""
+
+
+@every_start_method
+def test_a_script_without_a_guard_works(method: str) -> None:
+    done = run("no-guard.py", method)
+    assert (done.stdout, done.stderr) == ("[1, 2] True\n[0, 1, 4, 9, 16]\n42\n", "")
+
+
 @pytest.mark.slow
 @every_start_method
 def test_random_points_give_one_estimate_however_many_workers_there_are(method: str) -> None:

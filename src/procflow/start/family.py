@@ -7,7 +7,9 @@ Where there is no /proc or no pidfd, nothing is found, and only processes that a
 from __future__ import annotations
 
 import os
+import select
 import signal
+from time import monotonic
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -38,15 +40,25 @@ class Family:
             if pid not in still and pid in self._held:
                 os.close(self._held.pop(pid))
 
-    def kill(self) -> None:
-        """End all that still run, and let go of them."""
-        while self._held:
-            _, pidfd = self._held.popitem()
-            try:
-                signal.pidfd_send_signal(pidfd, signal.SIGKILL)
-            except OSError:  # it has ended, or is another user's
-                pass
-            finally:
+    def kill(self, wait: float = 0.0) -> None:
+        """End all that still run, and let go of them; wait for so many seconds at most until they have ended."""
+        ending: list[int] = []
+        try:
+            while self._held:
+                _, pidfd = self._held.popitem()
+                ending.append(pidfd)
+                try:
+                    signal.pidfd_send_signal(pidfd, signal.SIGKILL)
+                except OSError:  # it has ended, or is another user's
+                    os.close(ending.pop())
+            deadline = monotonic() + wait
+            for pidfd in ending:
+                if (left := deadline - monotonic()) > 0.0:
+                    ended = select.poll()
+                    ended.register(pidfd, select.POLLIN)  # it can be read when its process has ended
+                    ended.poll(left * 1000)
+        finally:
+            for pidfd in ending:
                 os.close(pidfd)
 
 
