@@ -127,6 +127,8 @@ if TYPE_CHECKING:
     from procflow.process import Process as Process
     from procflow.supervisor import Backoff as Backoff
     from procflow.supervisor import Supervisor as Supervisor
+    from procflow.worker.captured import Captured as Captured
+    from procflow.worker.captured import captured as captured
     from procflow.worker.supervised import heartbeat as heartbeat
     from procflow.worker.supervised import notify_ready as notify_ready
     from procflow.worker.task import TaskInfo as TaskInfo
@@ -172,6 +174,8 @@ _HOME = {
     "Process": "process",
     "Backoff": "supervisor",
     "Supervisor": "supervisor",
+    "Captured": "worker.captured",
+    "captured": "worker.captured",
     "heartbeat": "worker.supervised",
     "notify_ready": "worker.supervised",
     "TaskInfo": "worker.task",

@@ -12,6 +12,7 @@ from __future__ import annotations
 import itertools
 import os
 import sys
+from collections import deque
 from time import monotonic
 
 from procflow.dispatch.callbacks import Callbacks
@@ -23,6 +24,7 @@ from procflow.dispatch.jobs import CallsJob, MapFuture, MapJob
 from procflow.dispatch.lead import Lead
 from procflow.dispatch.options import Options
 from procflow.dispatch.outcome import Failure
+from procflow.dispatch.records import handle
 from procflow.dispatch.stream import StreamJob
 from procflow.engines.base import PUT_OFF, RAISED
 from procflow.errors import (
@@ -91,6 +93,7 @@ class Dispatcher:
         self.jobs: dict[int, Work] = {}
         self.streams_read: set[StreamJob] = set()  # streams whose input is being read now
         self.put_back: list[Command] = []  # D2
+        self._records: deque[bytes] = deque()  # log records, for a moment
         self._next_tick = 0.0
         self._pumps: Pumps | None = None  # made when a coroutine waits
         self.cancelling, self.ending = Cancelling(self), Ending(self)
@@ -485,6 +488,8 @@ class Dispatcher:
             if ticks and (now := monotonic()) >= self._next_tick:
                 self._next_tick = now + STALL
                 self.scheduler.tick()
+        while self._records:
+            handle(self._records.popleft())  # before the results of the tasks that have logged them
         for work, at, segments in deliveries:
             for kind, items, data in segments:
                 if kind != PUT_OFF:
@@ -544,6 +549,8 @@ class Dispatcher:
                 scheduler.answered(worker, seq, count, seconds, final)
         elif report[0] == "ready":
             scheduler.worker_ready(worker)
+        elif report[0] == "record":
+            self._records.append(report[2])
         elif report[0] == "split":
             scheduler.split(scheduler.workers[worker].inflight[report[2]])
         elif report[0] == "cut":

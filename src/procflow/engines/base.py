@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     Report = (
         tuple[Literal["ready"], int]
         | tuple[Literal["answer"], int, int, float, bool, list[Segment]]
+        | tuple[Literal["record"], int, bytes]  # a log record, see worker.records
         | tuple[Literal["split"], int, int]
         | tuple[Literal["cut"], int, int, int]
         | tuple[Literal["gone"], int, int, int | None, int, int, int | None, str]

@@ -46,6 +46,7 @@ from procflow.wire.parcels import Reader
 from procflow.wire.pickling import pack
 from procflow.wire.pieces import Pieces
 from procflow.worker.main import FDS, prepare, serve
+from procflow.worker.records import levels_here
 from procflow.worker.status import CUT_PAUSE
 
 TYPE_CHECKING = False
@@ -296,7 +297,7 @@ class LocalEngine:
         try:
             fds = [channel.reader, made.result_writer, made.page_fd, self._tasks.fd, big.fd]
             slot = self._slots[worker]
-            facts = self._describe(slot, stream=not channel.takes_back)
+            facts = self._describe(name, slot, stream=not channel.takes_back)
             env = self._setup.env(slot)
             if self._method == "fork":
                 note(self._setup.initializer, self._setup.context, forks=True)
@@ -334,7 +335,7 @@ class LocalEngine:
             self._results.append(made)
             return made
 
-    def _describe(self, slot: int, *, stream: bool) -> Facts:
+    def _describe(self, name: str, slot: int, *, stream: bool) -> Facts:
         """Return what a worker in this slot is told of itself."""
         setup, cpus = self._setup, self._setup.cpus(slot)
         return {
@@ -344,6 +345,8 @@ class LocalEngine:
             "seed": setup.seed,
             "threads": setup.threads,
             "cpus": cpus,
+            "name": name,
+            "levels": levels_here(),
             "sharers": 1 if cpus else setup.sharers,  # what it is bound to is its own
         }
 
@@ -443,7 +446,7 @@ class LocalEngine:
         except (struct_error, ValueError, LookupError):
             open_end = self._condemn(worker, reports, first)
         for report in reports[first:]:
-            if report[0] == "gone":
+            if report[0] in ("gone", "record"):
                 continue
             if report[0] != "ready" and report[2] not in worker.sent:
                 open_end = self._condemn(worker, reports, first)

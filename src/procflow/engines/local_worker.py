@@ -22,6 +22,7 @@ from procflow.wire.packets import (
     INIT_FAILED,
     PLACES,
     READY,
+    RECORD,
     SPLIT,
 )
 from procflow.wire.pickling import loads
@@ -176,6 +177,8 @@ class LocalWorker:
             at = body + nbytes
             if kind == ANSWER:
                 self._parse_answer(data, body, at, reports)
+            elif kind == RECORD:
+                reports.append(("record", self.id, bytes(data[body:at])))
             elif kind == BOOTED:
                 self.booted = True
             elif kind == READY:

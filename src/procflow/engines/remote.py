@@ -26,7 +26,7 @@ from procflow.shown import told
 from procflow.start.culprit import first_culprit
 from procflow.start.interrupted import of_a_signal
 from procflow.start.main_module import FOREIGN
-from procflow.wire.packets import ANSWER_HEADER, CALLS, FRAME, IN_BLOCKS, PIECES, REFUSED, SPLIT
+from procflow.wire.packets import ANSWER_HEADER, CALLS, FRAME, IN_BLOCKS, PIECES, RECORD, REFUSED, SPLIT
 from procflow.wire.pickling import dumps, not_picklable, pack
 from procflow.wire.pieces import Loose, Pieces
 from procflow.worker.remote import VERSIONS
@@ -355,8 +355,12 @@ def _pack_initializer(initializer: Callable[..., object] | None, initargs: tuple
 def _parse_frames(worker: int, seq: int, frames: bytes) -> Iterator[Report]:
     at = 0
     while at < len(frames):
-        nbytes, _ = FRAME.unpack_from(frames, at)
+        nbytes, frame = FRAME.unpack_from(frames, at)
         at += FRAME.size
+        if frame == RECORD:
+            yield "record", worker, frames[at : at + nbytes]
+            at += nbytes
+            continue
         _, _, seconds, final = ANSWER_HEADER.unpack_from(frames, at)
         segments = parse_segments(frames, at + ANSWER_HEADER.size, at + nbytes)
         at += nbytes

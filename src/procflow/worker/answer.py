@@ -14,6 +14,8 @@ from __future__ import annotations
 
 import os
 import sys
+from _thread import allocate_lock
+from collections import deque
 
 from procflow.shown import told
 from procflow.start.main_module import HOME
@@ -25,6 +27,7 @@ from procflow.wire.packets import (
     FRAME,
     PIECES,
     PLACES,
+    RECORD,
     SEGMENT,
     SPLIT,
     VALUE,
@@ -49,7 +52,7 @@ if TYPE_CHECKING:
             ...
 
 
-__all__ = ["Answer", "write_frame"]
+__all__ = ["Answer", "write_frame", "write_record"]
 
 FLUSH = 1e-3  # seconds: results that are older are written while the packet still runs
 HAND_BACK = 10e-3  # seconds: a packet that took this long returns what it has not begun, so that others can run it
@@ -70,7 +73,38 @@ if hasattr(os, "register_at_fork"):
 
 
 def write_frame(fd: int, kind: int, *parts: bytes) -> None:
-    """Write one frame whole."""
+    """Write one frame whole, behind the records that wait."""
+    with _writing:
+        while _records:
+            _write_whole(fd, RECORD, _records.popleft())
+        _write_whole(fd, kind, *parts)
+    if _records:
+        _write_records(fd)
+
+
+def write_record(fd: int, record: bytes) -> None:
+    """Write a log record, from any thread, or from a signal handler that has interrupted another write.
+
+    If somebody is writing, that one goes on with it.
+    """
+    _records.append(record)
+    _write_records(fd)
+
+
+_writing = allocate_lock()
+_records: deque[bytes] = deque()
+
+
+def _write_records(fd: int) -> None:
+    while _records and _writing.acquire(blocking=False):
+        try:
+            while _records:
+                _write_whole(fd, RECORD, _records.popleft())
+        finally:
+            _writing.release()
+
+
+def _write_whole(fd: int, kind: int, *parts: bytes) -> None:
     nbytes = sum(map(len, parts))
     if nbytes < LARGE:
         _write(fd, b"".join((FRAME.pack(nbytes, kind), *parts)))

@@ -13,7 +13,8 @@ from procflow.cpu import set_sharers
 from procflow.start import main_module
 from procflow.wire.channel import packet_reader, stream_reader
 from procflow.wire.packets import BOOTED, INIT_FAILED, READY
-from procflow.worker.answer import write_frame
+from procflow.worker.answer import write_frame, write_record
+from procflow.worker.records import send_all
 from procflow.worker.run import open_runner
 from procflow.worker.status import MEMORY, PAGE_SIZE, STACK_SIGNAL, open_page
 from procflow.worker.task import tell_in_process
@@ -39,6 +40,8 @@ if TYPE_CHECKING:
         seed: int  # the pool's
         threads: int  # that native libraries may use; 0: no limit
         cpus: list[int]  # to which it is bound; none: to no others than the pool's process
+        name: str  # of its process
+        levels: dict[str, int] | None  # of the loggers in the pool's process
         sharers: int  # how many processes share them, see cpu.py
 
 
@@ -86,6 +89,7 @@ def serve(fds: Sequence[int], load: Callable[[], Custom], facts: Facts) -> int:
     """Load the initializer and call it, enter the context, then run packets; return the exit code."""
     _, results, status, _, _ = fds
     _tell_stack_into(status)
+    send_all(lambda record: write_record(results, record), facts["name"], facts["slot"], facts["levels"])
     context: Manager | None = None
     failed = "It could not be bound to its processors, or its threads could not be limited"
     try:

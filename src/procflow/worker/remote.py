@@ -18,10 +18,11 @@ from time import perf_counter
 from traceback import format_exception
 
 from procflow.errors import InitializerError
-from procflow.wire.packets import ANSWER, FRAME, ISOLATE, REFUSED, TASK
+from procflow.wire.packets import ANSWER, FRAME, ISOLATE, RECORD, REFUSED, TASK
 from procflow.wire.pickling import loads
 from procflow.wire.pieces import Loose, Pieces
 from procflow.worker.answer import Answer
+from procflow.worker.records import send_in_thread
 from procflow.worker.run import Runner
 from procflow.worker.status import LOG_SIZE, LOG_START
 from procflow.worker.task import tell_in_thread
@@ -55,6 +56,7 @@ def run_packet(packet: bytes, slot: int, pool: PoolFacts) -> bytes:
     failed = home.initialize(initializer)
     if failed is None:
         runner.slot = slot
+        send_in_thread(frames.add_record, slot)
         before = tell_in_thread(runner.place)
         try:
             runner.run(packet)
@@ -137,6 +139,10 @@ class _Frames(Answer):
 
     def _send(self, *parts: bytes) -> None:
         self._kept += (FRAME.pack(sum(map(len, parts)), ANSWER), *parts)
+
+    def add_record(self, record: bytes) -> None:
+        """Keep a log record of one of the tasks."""
+        self._kept += (FRAME.pack(len(record), RECORD), record)
 
     def take(self) -> bytes:
         """Return the frames since the last call."""
