@@ -31,7 +31,10 @@ if TYPE_CHECKING:
     from procflow.engines.base import Engine
     from procflow.engines.remote import RemoteEngine
     from procflow.engines.setup import Affinity, Env, MakeContext, WorkerOptions
+    from procflow.observe.audience import Subscription
+    from procflow.observe.events import Event
     from procflow.observe.progress import Progress
+    from procflow.observe.statistics import PoolStatistics
     from procflow.scheduling.scheduler import Job
 
     P = ParamSpec("P")
@@ -443,6 +446,58 @@ class Pool:
             job.refill = feeder.nudge
             feeder.start()
         return ResultIterator(job, core)
+
+    # -- what it does -------------------------------------------------------------------------------------------------
+
+    def subscribe(self, callback: Callable[[Event], object]) -> Subscription:
+        """Have `callback(event)` called for what happens from now on, until the subscription is closed.
+
+        Events are those of `procflow.observe.events`: workers start and end, packets of tasks are sent and done, tasks
+        fail and begin again. They come in order, one at a time, in whichever thread serves the pool, as the callbacks
+        of futures do: a callback may use the pool, and what it raises is logged. If it is slow, at most 10,000 events
+        wait; how many more there were is told by an `EventsLost`. What has happened before the subscription is closed
+        is told before that returns, unless another thread is just telling it.
+
+        >>> from procflow import Pool
+        >>> from procflow.observe.events import PacketDone
+        >>> seen = []
+        >>> with Pool(2) as pool, pool.subscribe(seen.append):
+        ...     pool.map(abs, [-1, -2, -3])
+        [1, 2, 3]
+        >>> sum(event.items for event in seen if isinstance(event, PacketDone))
+        3
+        """
+        from procflow.observe.audience import Audience, Subscription
+
+        core = self._core
+        audience = core.audience
+        if not isinstance(audience, Audience):
+            audience = Audience()
+        audience.listeners = (*audience.listeners, callback)
+        core.listen(audience)
+
+        def end() -> None:
+            core.tell_rest()
+            left = list(audience.listeners)
+            left.remove(callback)
+            audience.listeners = tuple(left)
+            if not left:
+                core.listen(None)
+
+        return Subscription(end)
+
+    def statistics(self) -> PoolStatistics:
+        """Return how many tasks wait, run, and have ended, and what each worker has done and holds.
+
+        >>> from procflow import Pool
+        >>> with Pool(2) as pool:
+        ...     _ = pool.map(abs, range(10))
+        ...     pool.statistics().done
+        10
+        """
+        from procflow.observe.statistics import take
+
+        return take(self._core)
 
     # -- the end ------------------------------------------------------------------------------------------------------
 

@@ -22,6 +22,7 @@ from multiprocessing import util
 from procflow.connection import wait
 from procflow.context import default_context
 from procflow.errors import ProcessStateError, SupervisorGaveUp
+from procflow.observe.audience import Subscription
 from procflow.scheduling.lifecycle import (
     Backoff,
     ChildSpec,
@@ -189,8 +190,8 @@ class Supervisor:
         names = (f"{plain}-{number}" if number > 1 else plain for number in range(1, len(self._names) + 2))
         return next(name for name in names if name not in self._names)
 
-    def subscribe(self, callback: Callable[[Event], object]) -> Callable[[], None]:
-        """Have `callback(event)` called for each event, in the supervisor's thread; return a function that ends it.
+    def subscribe(self, callback: Callable[[Event], object]) -> Subscription:
+        """Have `callback(event)` called for each event, in the supervisor's thread, until the subscription is closed.
 
         Events are `Started`, `Ready`, `Exited`, `Restarted` and `GaveUp`; each is a log record of the logger
         "procflow.supervisor" as well. What a callback raises is logged. While it runs, nothing is restarted.
@@ -200,7 +201,7 @@ class Supervisor:
         def unsubscribe() -> None:
             self._callbacks = [other for other in self._callbacks if other is not callback]
 
-        return unsubscribe
+        return Subscription(unsubscribe)
 
     def children(self) -> tuple[ChildInfo, ...]:
         """The children as they are now, in the order in which they were added."""

@@ -248,10 +248,11 @@ def test_a_callback_that_raises_is_logged_and_ends_nothing(ctx: Any, caplog: pyt
 
         supervisor.subscribe(raises)
         heard: list[object] = []
-        unsubscribe = supervisor.subscribe(heard.append)
+        subscription = supervisor.subscribe(heard.append)
         supervisor.add(targets.waits, name="child")
         wait_until(lambda: len(heard) == 1)
-        unsubscribe()
+        subscription.close()
+        subscription.close()  # as often as one likes
         supervisor.stop()
         assert [type(event) for event in heard] == [Started]
     assert "ZeroDivisionError" in caplog.text

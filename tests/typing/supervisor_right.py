@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import assert_type
 
 from procflow import Backoff, Supervisor, get_context, heartbeat, notify_ready
+from procflow.observe.audience import Subscription
 from procflow.supervisor import ChildInfo, Exited, GaveUp, Ready, Restarted, Started
 
 
@@ -28,7 +28,7 @@ def check() -> None:
         assert_type(supervisor, Supervisor)
         assert_type(supervisor.add(serve, (80,), name="web", restart="transient", backoff=Backoff(first=1.0)), str)
         assert_type(supervisor.add(Supervisor(), shutdown=None), str)
-        assert_type(supervisor.subscribe(show), Callable[[], None])
+        assert_type(supervisor.subscribe(show), Subscription)
         assert_type(supervisor.children(), tuple[ChildInfo, ...])
         assert_type(supervisor.join(1.0), bool)
         supervisor.stop(grace=1.0)

@@ -41,13 +41,13 @@ from procflow.errors import (
 from procflow.scheduling.scheduler import KILLED, OVERDUE, Scheduler
 from procflow.shown import shown
 from procflow.start.interrupted import of_a_signal
-from procflow.wire.packets import AGAIN, CALLS
+from procflow.wire.packets import AGAIN, CALLS, FAILURE
 from procflow.wire.pickling import not_picklable
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
-    from typing import Any
+    from typing import Any, Protocol
 
     from procflow.dispatch.in_asyncio import Pumps
     from procflow.dispatch.lead import Target
@@ -55,6 +55,14 @@ if TYPE_CHECKING:
     from procflow.scheduling.scheduler import Command, Job, Packet
 
     Work = CallsJob | MapJob | StreamJob
+
+    class Audience(Protocol):
+        """Who is told what happens: `observe.audience`, a layer that imports this one."""
+
+        def tell(
+            self, happened: list[tuple[Any, ...]], function_of: Callable[[int], object], callbacks: Callbacks
+        ) -> None: ...
+
 
 __all__ = ["Dispatcher"]
 
@@ -93,6 +101,8 @@ class Dispatcher:
         self.jobs: dict[int, Work] = {}
         self.streams_read: set[StreamJob] = set()  # streams whose input is being read now
         self.put_back: list[Command] = []  # D2
+        self.failed = 0  # tasks
+        self.audience: Audience | None = None  # see `observe.audience`; told by the leader, after each turn
         self._records: deque[bytes] = deque()  # log records, for a moment
         self._next_tick = 0.0
         self._pumps: Pumps | None = None  # made when a coroutine waits
@@ -147,6 +157,8 @@ class Dispatcher:
                     if calls.state.closed:  # since we looked it up, calls with many other options have come
                         calls = future.job = self._open_calls(options)
                     state = calls.state
+                    if self.audience is not None:
+                        self.scheduler.now = monotonic()
                     index = future.index = state.added
                     calls.add(index, packed, future)
                     self.scheduler.add_items(state, 1)
@@ -467,6 +479,8 @@ class Dispatcher:
             raise
         finally:
             self._taking_in = False
+            if self.scheduler.happened:
+                self._tell()
 
     def _look_at_the_clock(self) -> float | None:
         """Tell the scheduler the time; return after how many seconds it wants to know it again. Under the lock."""
@@ -481,6 +495,8 @@ class Dispatcher:
             return False
         deliveries: list[tuple[Work, int, list[Segment]]] = []
         with self.guard:
+            if self.audience is not None:
+                self.scheduler.now = monotonic()
             for report in reports:
                 self._absorb(report, deliveries)
             for job in list(self.streams_read):
@@ -494,11 +510,46 @@ class Dispatcher:
             for kind, items, data in segments:
                 if kind != PUT_OFF:
                     work.deliver(self, at, items, kind, data)
+                    if kind in (FAILURE, RAISED):
+                        self._note_failed(work, at, items, "raised")
                 at += items  # noqa: PLW2901 - it goes through the packet
             self.delivered(work)
         self._taking_in = False
         self.perform()
         return bool(reports)
+
+    def _note_failed(self, work: Work, index: int, items: int, why: str) -> None:
+        """Some tasks, of one chunk, have failed by an exception."""
+        self.failed += items
+        happened = self.scheduler.happened
+        if happened is not None:
+            happened.append(("failed", monotonic(), work.id, index, items, why))
+
+    def listen(self, audience: Audience | None) -> None:
+        """From now on tell this one what happens, or nobody."""
+        with self.guard:
+            self.audience = audience
+            self.scheduler.happened = None if audience is None else []
+            self.wake()
+
+    def _tell(self) -> None:
+        """Tell who listens what has happened; it only takes it in, and has its listeners called with the callbacks."""
+        with self.guard:
+            audience, happened = self.audience, self.scheduler.happened
+            if audience is not None:
+                self.scheduler.happened = []
+        if audience is not None and happened:
+            audience.tell(happened, self.function_of, self.callbacks)
+
+    def tell_rest(self) -> None:
+        """Tell who listens what nobody has told yet."""
+        self._tell()
+        self.callbacks.run()
+
+    def function_of(self, job: int) -> object:
+        """The function of a job; None of separate calls, and of a job that is over."""
+        work = self.jobs.get(job)
+        return None if work is None or work.kind == CALLS else work.function
 
     def _expect(self, work: Work) -> Work:
         """Somebody is about to deliver to this job. Under the lock."""
@@ -581,6 +632,8 @@ class Dispatcher:
         scheduler = self.scheduler
         while scheduler.commands or self.put_back:  # a look without the lock: who adds a command comes here after it
             with self.guard:
+                if self.audience is not None:
+                    scheduler.now = monotonic()
                 fresh = scheduler.take()
                 commands, self.put_back = self.put_back + fresh, []
                 for command in fresh:
@@ -648,6 +701,7 @@ class Dispatcher:
         while start < stop:
             items = min(work.grain, stop - start)
             work.deliver(self, start, items, RAISED, error(work.task_number(start)))
+            self.failed += items
             start += items
         self.delivered(work)
 

@@ -50,6 +50,9 @@ if TYPE_CHECKING:
         | tuple[Literal["down"], Literal[0], str]
     )
 
+    # pid; when it was launched and when it was ready (0.0: not yet), by the monotonic clock; bytes sent and received
+    WorkerFacts = tuple[int, float, float, int, int]
+
     class Work(Protocol):
         """A job as an engine sees it."""
 
@@ -75,6 +78,10 @@ if TYPE_CHECKING:
         cores: int  # how many of its workers can run at once; 0: all
         stretch: float  # how much longer its packets are than a local worker's, as its way takes longer
         refuses: Mapping[str, str]  # what a user may ask for that it can't do, by the option's name, and why
+
+        def facts(self, worker: int) -> WorkerFacts | None:
+            """Return what it knows of a worker's process; None if it has none, or none of its own."""
+            ...
 
         @property
         def launching(self) -> bool:

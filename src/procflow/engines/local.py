@@ -38,7 +38,7 @@ from procflow.start.owned import disown, opening, own
 from procflow.start.passing import dumps_for_child
 from procflow.start.places import note
 from procflow.start.spool import anonymous_file
-from procflow.wire.blocks import PLACE, Writer, can_map
+from procflow.wire.blocks import PLACE, Writer, can_map, nbytes_in
 from procflow.wire.channel import open_channel
 from procflow.wire.holding import holding_calls
 from procflow.wire.packets import AGAIN, CALLS, FAILURE, IN_BLOCKS, PACKET_MAX, TASK
@@ -54,7 +54,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from typing import Any
 
-    from procflow.engines.base import Report, Work
+    from procflow.engines.base import Report, Work, WorkerFacts
     from procflow.scheduling.scheduler import Packet
     from procflow.worker.main import Facts
 
@@ -187,6 +187,9 @@ class LocalEngine:
             self._tasks.give(slots, worker.id)  # type: ignore[has-type]
         # Noted before it is written: the answer may be read, by the leader, before the write has returned to us.
         worker.sent[packet.seq] = Sent(packet.job.id, packet.start, slots)  # type: ignore[has-type]
+        worker.bytes_in += len(data)  # type: ignore[has-type]
+        if slots:  # type: ignore[has-type]
+            worker.bytes_in += nbytes_in(memoryview(data)[TASK.size :])  # type: ignore[has-type]
         if worker.channel.send(data):  # type: ignore[has-type]
             return True
         self._withdraw(worker, packet.seq)
@@ -523,6 +526,16 @@ class LocalEngine:
                 self._look(worker, reports)
                 if obeyed:
                     reports.append(("cut", number, cut.seq, cut.stop))
+
+    def facts(self, worker: int) -> WorkerFacts | None:
+        held = self._workers.get(worker)
+        if held is None:
+            return None
+        try:
+            pid = held.child.pid
+        except (AttributeError, OSError):  # it is just being started
+            return None
+        return pid, held.launched, held.ready_at, held.bytes_in, held.bytes_out
 
     def running(self) -> dict[int, tuple[int, int, float]]:
         return {number: runs for number, worker in self._workers.items() if (runs := worker.runs()) is not None}

@@ -12,7 +12,7 @@ from procflow.engines.encoding import parse_segments
 from procflow.start.family import Family
 from procflow.start.owned import disown, own
 from procflow.start.spool import anonymous_file
-from procflow.wire.blocks import reserve
+from procflow.wire.blocks import nbytes_in, reserve
 from procflow.wire.packets import (
     ANSWER,
     ANSWER_HEADER,
@@ -123,6 +123,8 @@ class LocalWorker:
         self.booted = False  # it was heard of
         self.ready = False  # its initializer has returned
         self.launched = monotonic()
+        self.ready_at = 0.0
+        self.bytes_in = self.bytes_out = 0  # of packets and of answers, with what was in blocks
         self.last_words = ""  # why its initializer failed
         self.read_some: Callable[[int, int], bytes] = os.read
         self._partial = bytearray()  # the beginning of a frame
@@ -153,6 +155,7 @@ class LocalWorker:
                 return True
             if not data:
                 return False
+            self.bytes_out += len(data)
             if self._partial:
                 self._partial += data
                 used = self._parse(self._partial, reports)
@@ -183,6 +186,7 @@ class LocalWorker:
                 self.booted = True
             elif kind == READY:
                 self.booted = self.ready = True
+                self.ready_at = monotonic()
                 reports.append(("ready", self.id))
             elif kind == INIT_FAILED:
                 self.last_words = bytes(data[body:at]).decode("utf-8", "replace")
@@ -205,6 +209,8 @@ class LocalWorker:
         """Take over what is in blocks. Only now: what was reported before is the user's, or has been used again."""
         for place, (kind, items, data) in enumerate(segments):
             if kind >= PLACES and isinstance(data, bytes):
+                if kind & PLACES:
+                    self.bytes_out += nbytes_in(data)
                 body = self.big.parcel(data) if kind & PLACES else Loose(data)
                 segments[place] = (kind & (PLACES - 1), items, body)
 

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
     from typing import Any, Self
 
-    from procflow.engines.base import Report, Segment, Work
+    from procflow.engines.base import Report, Segment, Work, WorkerFacts
     from procflow.engines.setup import Setup
     from procflow.scheduling.scheduler import Packet
     from procflow.worker.remote import PoolFacts
@@ -217,6 +217,9 @@ class RemoteEngine:
 
     def running(self) -> dict[int, tuple[int, int, float]]:
         return {}
+
+    def facts(self, worker: int) -> WorkerFacts | None:
+        return None
 
     def expel(self, worker: int, seq: int, item: int, since: float) -> None:
         pass

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from contextlib import AbstractContextManager
 
-    from procflow.engines.base import Report, Segment, Work
+    from procflow.engines.base import Report, Segment, Work, WorkerFacts
     from procflow.scheduling.scheduler import Packet
     from procflow.worker.task import Place
 
@@ -91,6 +91,9 @@ class SerialEngine:
 
     def running(self) -> dict[int, tuple[int, int, float]]:
         return {}
+
+    def facts(self, worker: int) -> WorkerFacts | None:
+        return None
 
     def expel(self, worker: int, seq: int, item: int, since: float) -> None:
         pass

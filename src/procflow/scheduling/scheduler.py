@@ -27,6 +27,9 @@ S10 A worker's packets were handed out for the first time in the order in which 
     one which was submitted before it is never what keeps that from beginning.                      (check_s10)
 
 Time comes in as data: `now` is whatever clock the caller has, in seconds.
+
+Whoever wants to know what happens sets `happened` to a list. It gets plain tuples, of which `observe/audience.py` makes
+events: a kind, `now` as it was set last, and numbers. What is counted for statistics is counted always, once a packet.
 """
 
 from __future__ import annotations
@@ -158,8 +161,10 @@ class Worker:
         "sealed",
         "seen",
         "slot",
+        "seconds",
         "started",
         "state",
+        "tasks",
         "window",
     )
 
@@ -174,6 +179,8 @@ class Worker:
         self.progress = 0  # grows with each answer
         self.seen = 0  # `progress` at the last tick
         self.started = False  # it was ready once
+        self.tasks = 0  # items that it has done
+        self.seconds = 0.0  # in which it has, as measured
         # It is ended, should it still run this item (None: should it not be ready yet); and why.
         self.condemned: tuple[Packet | None, int, str] | None = None
 
@@ -226,6 +233,12 @@ class Scheduler:
         self._seq = 0
         self._next_worker = 0
         self.commands: list[Command] = []  # see `take`
+        self.happened: list[tuple[object, ...]] | None = None
+        self.now = 0.0  # for what happens; set by whoever has set `happened`
+        self.sizes: dict[int, int] = {}  # items in a packet -> how many packets
+        self.deaths: dict[int, int] = {}  # slot -> workers that ended there and were not let go
+        self.done = 0  # items that came to an end in a worker, whatever came of them
+        self.retried = 0  # items that began again, each time
 
     def take(self) -> list[Command]:
         """Return the commands that came up since the last call."""
@@ -254,6 +267,8 @@ class Scheduler:
         """`count` more items of this job can be sent."""
         start = job.added
         job.added = stop = start + count
+        if self.happened is not None:
+            self.happened.append(("submitted", self.now, job.id, start, count))
         job.waiting += count
         self.unresolved += count
         if self._failed_starts:
@@ -364,6 +379,10 @@ class Scheduler:
         if worker is None or packet.seq not in worker.inflight:
             return False
         packet.state = SENT
+        if self.happened is not None:
+            self.happened.append(
+                ("sent", self.now, packet.worker, packet.seq, packet.job.id, packet.start, packet.stop - packet.start)
+            )
         if not self.ready:
             self._steal()  # a worker may have become idle while this one was encoded for another that is busy
         return True
@@ -422,6 +441,9 @@ class Scheduler:
         if self._stuck:
             self._stuck.discard(worker_id)
         packet.done += count
+        worker.tasks += count
+        self.done += count
+        worker.seconds += seconds
         if count and seconds > 0.0:
             job.seconds = blend(job.seconds, seconds * job.grain / count)
         at = packet.done - count
@@ -436,6 +458,10 @@ class Scheduler:
         if condemned is not None and condemned[0] is packet and (final or packet.done > condemned[1]):
             worker.condemned, worker.window = None, self.window  # the item came to its end after all
         if final:
+            ran = packet.done - packet.start
+            self.sizes[ran] = self.sizes.get(ran, 0) + 1
+            if self.happened is not None:
+                self.happened.append(("done", self.now, worker_id, seq, job.id, packet.start, ran, seconds))
             self._drop(worker, packet, unbegun=packet.stop - packet.done)
             if packet.done < packet.stop:
                 self._wait_again(job, packet.done, packet.stop, 0, packet.order)
@@ -567,6 +593,8 @@ class Scheduler:
         if worker.state == STARTING:
             worker.state = READY
             self._starting -= 1
+            if self.happened is not None:
+                self.happened.append(("started", self.now, worker_id, worker.slot))
             if not self.stopped:
                 self.slack[0][worker_id] = worker
                 self._fill()
@@ -593,6 +621,10 @@ class Scheduler:
         worker = self.workers.pop(worker_id)
         self._stuck.discard(worker_id)
         self._unready -= not worker.started
+        if worker.state != RETIRING:
+            self.deaths[worker.slot] = self.deaths.get(worker.slot, 0) + 1
+        if self.happened is not None:
+            self.happened.append(("ended", self.now, worker_id, worker.slot, *cause))
         suspect, culprit, sentence = worker.condemned or (None, 0, DIED)
         if worker.state != RETIRING:
             self.alive -= 1
@@ -796,6 +828,11 @@ class Scheduler:
     def _requeue(self, packets: list[Packet], gone: Worker | None = None, most: int = 0) -> None:
         """These packets never started: their items wait again, ahead of all others, in their order."""
         for packet in reversed(packets):
+            if self.happened is not None and packet.state != ENCODING:
+                items = packet.stop - packet.done
+                self.happened.append(
+                    ("returned", self.now, packet.worker, packet.seq, packet.job.id, packet.done, items)
+                )
             if gone is None:
                 self._drop(self.workers[packet.worker], packet, unbegun=packet.stop - packet.done)
             self._wait_again(packet.job, packet.done, packet.stop, most, packet.order)
@@ -836,6 +873,8 @@ class Scheduler:
                 start = end
         if start < stop:
             _forget(job, start, stop)
+            if self.happened is not None:
+                self.happened.append(("lost", self.now, packet.worker, job.id, start, stop - start, why))
             self.commands.append(("lost", job.id, start, stop, cause, why))
             self._resolve(job, stop - start)
 
@@ -874,6 +913,9 @@ class Scheduler:
         job = packet.job
         for item in range(start, begun):
             job.attempts[item] = job.attempts.get(item, 0) + 1
+        self.retried += begun - start
+        if self.happened is not None:
+            self.happened.append(("retried", self.now, job.id, start, job.attempts.get(start, 0) + 1))
         if job.limits.backoff:
             due = now + job.limits.backoff * 2.0 ** min(job.attempts[start] - 1, MOST_DOUBLINGS)
             self.delayed[job.id, start] = due, stop, packet.order
@@ -959,6 +1001,8 @@ class Scheduler:
             self.alive += 1
             self._starting += 1
             self._unready += 1
+            if self.happened is not None:
+                self.happened.append(("starting", self.now, self._next_worker, slot))
             self.commands.append(("start", self._next_worker, slot))
 
     def _start_again(self) -> None:
@@ -992,6 +1036,8 @@ class Scheduler:
         self.slack[len(worker.inflight)].pop(worker.id, None)
         worker.state = RETIRING
         self.alive -= 1
+        if self.happened is not None:
+            self.happened.append(("retired", self.now, worker.id, worker.slot))
         self.commands.append(("retire", worker.id))
 
     def _retire_if_idle(self) -> None:

@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from procflow.wire.pieces import Pieces
     from procflow.wire.views import Mapping
 
-__all__ = ["BlockFile", "Writer", "can_map", "exporting", "reserve", "slots_in"]
+__all__ = ["BlockFile", "Writer", "can_map", "exporting", "nbytes_in", "reserve", "slots_in"]
 
 FREE, SENT, HELD, RELEASED = 0, 1, 2, 3
 PLACE = Struct("<IQBQ")  # slot, offset, order, bytes
@@ -66,6 +66,11 @@ def reserve(fd: int, nbytes: int) -> None:
     done = 0
     while done < nbytes:
         done += os.pwrite(fd, bytes(nbytes - done), done)
+
+
+def nbytes_in(places: bytes | memoryview) -> int:
+    """Return how many bytes stand at these places."""
+    return sum([place[3] for place in PLACE.iter_unpack(places)])
 
 
 def slots_in(states: memoryview, state: int) -> list[int]:
