@@ -41,7 +41,14 @@ __all__ = [
 
 
 class ProcflowError(Exception):
-    """The base of every error that procflow raises itself."""
+    """The base of every error that procflow raises itself.
+
+    Attributes:
+        story: What the pool did with the task before it failed, a line for each step, in their order; it is among the
+            exception's notes, too. Empty where no pool is concerned.
+    """
+
+    story: tuple[str, ...] = ()
 
 
 class TimeoutError(ProcflowError, multiprocessing.context.TimeoutError, builtins.TimeoutError):  # noqa: A001

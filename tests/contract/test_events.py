@@ -173,3 +173,21 @@ def test_statistics_tell_what_waits_and_what_is_held(open_local: Open, tmp_path:
         for future in futures:
             future.result(DEADLOCK)
         assert pool.statistics().done == 10
+
+
+# -- the story of a task --
+
+
+def test_an_error_of_the_pools_tells_the_story_of_its_task(open_local: Open) -> None:
+    with open_local(1) as pool:
+        pids = pool.map(f.pid, range(3))
+        error = pool.submit(f.die, "SIGKILL").exception(DEADLOCK)
+    assert isinstance(error, procflow.WorkerDied)
+    sent, ended = error.story
+    assert "sent to worker 1" in sent
+    assert f"process {pids[0]}) died (SIGKILL)" in ended
+    assert any(ended in note for note in error.__notes__)
+    with open_local(1, f.fail, (1,)) as pool:
+        error = pool.submit(f.double, 1).exception(DEADLOCK)
+    assert isinstance(error, procflow.InitializerError)
+    assert sum("exited with code 1" in line for line in error.story) == 3

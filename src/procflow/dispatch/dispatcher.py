@@ -25,6 +25,7 @@ from procflow.dispatch.lead import Lead
 from procflow.dispatch.options import Options
 from procflow.dispatch.outcome import Failure
 from procflow.dispatch.records import handle
+from procflow.dispatch.story import add_story, story_of
 from procflow.dispatch.stream import StreamJob
 from procflow.engines.base import PUT_OFF, RAISED
 from procflow.errors import (
@@ -495,8 +496,7 @@ class Dispatcher:
             return False
         deliveries: list[tuple[Work, int, list[Segment]]] = []
         with self.guard:
-            if self.audience is not None:
-                self.scheduler.now = monotonic()
+            self.scheduler.now = monotonic()
             for report in reports:
                 self._absorb(report, deliveries)
             for job in list(self.streams_read):
@@ -632,8 +632,7 @@ class Dispatcher:
         scheduler = self.scheduler
         while scheduler.commands or self.put_back:  # a look without the lock: who adds a command comes here after it
             with self.guard:
-                if self.audience is not None:
-                    scheduler.now = monotonic()
+                scheduler.now = monotonic()
                 fresh = scheduler.take()
                 commands, self.put_back = self.put_back + fresh, []
                 for command in fresh:
@@ -698,9 +697,13 @@ class Dispatcher:
         work = self.jobs.get(job_id)
         if work is None:
             return
+        with self.guard:
+            history, now = list(self.scheduler.history), self.scheduler.now
         while start < stop:
             items = min(work.grain, stop - start)
-            work.deliver(self, start, items, RAISED, error(work.task_number(start)))
+            made = error(work.task_number(start))
+            add_story(made, story_of(history, job_id, start, now))
+            work.deliver(self, start, items, RAISED, made)
             self.failed += items
             start += items
         self.delivered(work)

@@ -28,8 +28,8 @@ S10 A worker's packets were handed out for the first time in the order in which 
 
 Time comes in as data: `now` is whatever clock the caller has, in seconds.
 
-Whoever wants to know what happens sets `happened` to a list. It gets plain tuples, of which `observe/audience.py` makes
-events: a kind, `now` as it was set last, and numbers. What is counted for statistics is counted always, once a packet.
+What happens is noted as plain tuples: a kind, `now` as it was set last, and numbers. The last ones are `history`, from
+which the errors of tasks get their story; whoever wants all sets `happened` to a list. That is paid once a packet.
 """
 
 from __future__ import annotations
@@ -71,6 +71,7 @@ DIED, OVERDUE, KILLED = "died", "overdue", "killed"  # why what a worker had beg
 
 MOST_DOUBLINGS = 60  # of a backoff: 1 ms has become longer than anybody lives
 QUICK = 100e-6  # seconds: for less, another worker is not woken while the processors have enough to do
+HISTORY = 1000  # transitions that are remembered, for the story of a task that fails
 IN_VAIN_MOST = 32  # workers in a row that may die unpickling a job's items before these are lost together
 START_ATTEMPTS = 3  # workers in a row that failed before they were ready; then what waits fails
 
@@ -234,7 +235,8 @@ class Scheduler:
         self._next_worker = 0
         self.commands: list[Command] = []  # see `take`
         self.happened: list[tuple[object, ...]] | None = None
-        self.now = 0.0  # for what happens; set by whoever has set `happened`
+        self.history: deque[tuple[object, ...]] = deque(maxlen=HISTORY)  # of late, without what was submitted and done
+        self.now = 0.0  # for what happens
         self.sizes: dict[int, int] = {}  # items in a packet -> how many packets
         self.deaths: dict[int, int] = {}  # slot -> workers that ended there and were not let go
         self.done = 0  # items that came to an end in a worker, whatever came of them
@@ -246,6 +248,13 @@ class Scheduler:
         if commands:
             self.commands = []
         return commands
+
+    def _note(self, kind: str, *facts: object) -> None:
+        """This happens now."""
+        noted = (kind, self.now, *facts)
+        self.history.append(noted)
+        if self.happened is not None:
+            self.happened.append(noted)
 
     # -- jobs ---------------------------------------------------------------------------------------------------------
 
@@ -379,10 +388,7 @@ class Scheduler:
         if worker is None or packet.seq not in worker.inflight:
             return False
         packet.state = SENT
-        if self.happened is not None:
-            self.happened.append(
-                ("sent", self.now, packet.worker, packet.seq, packet.job.id, packet.start, packet.stop - packet.start)
-            )
+        self._note("sent", packet.worker, packet.seq, packet.job.id, packet.start, packet.stop - packet.start)
         if not self.ready:
             self._steal()  # a worker may have become idle while this one was encoded for another that is busy
         return True
@@ -460,7 +466,7 @@ class Scheduler:
         if final:
             ran = packet.done - packet.start
             self.sizes[ran] = self.sizes.get(ran, 0) + 1
-            if self.happened is not None:
+            if self.happened is not None:  # no story needs it
                 self.happened.append(("done", self.now, worker_id, seq, job.id, packet.start, ran, seconds))
             self._drop(worker, packet, unbegun=packet.stop - packet.done)
             if packet.done < packet.stop:
@@ -593,8 +599,7 @@ class Scheduler:
         if worker.state == STARTING:
             worker.state = READY
             self._starting -= 1
-            if self.happened is not None:
-                self.happened.append(("started", self.now, worker_id, worker.slot))
+            self._note("started", worker_id, worker.slot)
             if not self.stopped:
                 self.slack[0][worker_id] = worker
                 self._fill()
@@ -623,8 +628,7 @@ class Scheduler:
         self._unready -= not worker.started
         if worker.state != RETIRING:
             self.deaths[worker.slot] = self.deaths.get(worker.slot, 0) + 1
-        if self.happened is not None:
-            self.happened.append(("ended", self.now, worker_id, worker.slot, *cause))
+        self._note("ended", worker_id, worker.slot, *cause)
         suspect, culprit, sentence = worker.condemned or (None, 0, DIED)
         if worker.state != RETIRING:
             self.alive -= 1
@@ -828,11 +832,9 @@ class Scheduler:
     def _requeue(self, packets: list[Packet], gone: Worker | None = None, most: int = 0) -> None:
         """These packets never started: their items wait again, ahead of all others, in their order."""
         for packet in reversed(packets):
-            if self.happened is not None and packet.state != ENCODING:
+            if packet.state != ENCODING:
                 items = packet.stop - packet.done
-                self.happened.append(
-                    ("returned", self.now, packet.worker, packet.seq, packet.job.id, packet.done, items)
-                )
+                self._note("returned", packet.worker, packet.seq, packet.job.id, packet.done, items)
             if gone is None:
                 self._drop(self.workers[packet.worker], packet, unbegun=packet.stop - packet.done)
             self._wait_again(packet.job, packet.done, packet.stop, most, packet.order)
@@ -873,8 +875,7 @@ class Scheduler:
                 start = end
         if start < stop:
             _forget(job, start, stop)
-            if self.happened is not None:
-                self.happened.append(("lost", self.now, packet.worker, job.id, start, stop - start, why))
+            self._note("lost", packet.worker, job.id, start, stop - start, why)
             self.commands.append(("lost", job.id, start, stop, cause, why))
             self._resolve(job, stop - start)
 
@@ -914,8 +915,7 @@ class Scheduler:
         for item in range(start, begun):
             job.attempts[item] = job.attempts.get(item, 0) + 1
         self.retried += begun - start
-        if self.happened is not None:
-            self.happened.append(("retried", self.now, job.id, start, job.attempts.get(start, 0) + 1))
+        self._note("retried", job.id, start, job.attempts.get(start, 0) + 1)
         if job.limits.backoff:
             due = now + job.limits.backoff * 2.0 ** min(job.attempts[start] - 1, MOST_DOUBLINGS)
             self.delayed[job.id, start] = due, stop, packet.order
@@ -1001,8 +1001,7 @@ class Scheduler:
             self.alive += 1
             self._starting += 1
             self._unready += 1
-            if self.happened is not None:
-                self.happened.append(("starting", self.now, self._next_worker, slot))
+            self._note("starting", self._next_worker, slot)
             self.commands.append(("start", self._next_worker, slot))
 
     def _start_again(self) -> None:
@@ -1036,8 +1035,7 @@ class Scheduler:
         self.slack[len(worker.inflight)].pop(worker.id, None)
         worker.state = RETIRING
         self.alive -= 1
-        if self.happened is not None:
-            self.happened.append(("retired", self.now, worker.id, worker.slot))
+        self._note("retired", worker.id, worker.slot)
         self.commands.append(("retire", worker.id))
 
     def _retire_if_idle(self) -> None:
