@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from procflow.observe.audience import Subscription
     from procflow.observe.events import Event
     from procflow.observe.progress import Progress
+    from procflow.observe.recording import Run
     from procflow.observe.statistics import PoolStatistics
     from procflow.scheduling.scheduler import Job
 
@@ -485,6 +486,20 @@ class Pool:
                 core.listen(None)
 
         return Subscription(end)
+
+    def record(self) -> Run:
+        """Record what happens from now on, until the `with` block of what is returned ends; then save it as a file.
+
+        >>> from procflow import Pool
+        >>> with Pool(2) as pool:
+        ...     with pool.record() as run:
+        ...         squares = pool.starmap(pow, [(2, 2), (3, 2)])
+        ...     run.analysis().tasks
+        2
+        """
+        from procflow.observe.recording import Run
+
+        return Run(self.subscribe)
 
     def statistics(self) -> PoolStatistics:
         """Return how many tasks wait, run, and have ended, and what each worker has done and holds.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import threading
 from itertools import pairwise
@@ -191,3 +192,31 @@ def test_an_error_of_the_pools_tells_the_story_of_its_task(open_local: Open) -> 
         error = pool.submit(f.double, 1).exception(DEADLOCK)
     assert isinstance(error, procflow.InitializerError)
     assert sum("exited with code 1" in line for line in error.story) == 3
+
+
+# -- a recorded run --
+
+
+def test_a_recorded_run_has_all_that_happened(pool: procflow.Pool, tmp_path: Path) -> None:
+    with pool.record() as run:
+        pool.map(f.double, range(500), chunksize=5)
+    pool.map(f.double, range(500), chunksize=5)
+    found = run.analysis()
+    assert found.tasks == 500
+    assert found.seconds > 0.0
+    assert 0.0 < found.efficiency <= 1.0
+    assert "500 tasks in" in run.summary()
+    for lane in found.lanes:
+        assert all(a.end <= b.begin + 1e-9 for a, b in pairwise(lane.spans)), lane.spans
+    run.save(tmp_path / "run.json")
+    boxes = [one for one in json.loads((tmp_path / "run.json").read_text())["traceEvents"] if one["ph"] == "X"]
+    assert sum(one["args"].get("tasks", 0) for one in boxes) == 500
+
+
+def test_a_recorded_run_has_deaths_and_attempts(open_local: Open, tmp_path: Path) -> None:
+    with open_local(2) as pool, pool.record() as run:
+        patient = pool.options(retries=1, retry_on=procflow.WorkerDied)
+        assert patient.submit(f.die_once, tmp_path / "tried").result(DEADLOCK)
+        pool.map(f.double, range(20))
+    found = run.analysis()
+    assert (found.deaths, found.retried, found.tasks) == (1, 1, 21)

@@ -73,6 +73,7 @@ def test_a_page_prints_what_it_says(page: Path, tmp_path: Path) -> None:
     script.write_text(as_program(examples), encoding="utf-8")
     done = subprocess.run(
         [sys.executable, str(script)],
+        cwd=tmp_path,  # some write files
         env={**os.environ, "PYTHONIOENCODING": "utf-8"},
         stdin=subprocess.DEVNULL,
         capture_output=True,

@@ -82,7 +82,7 @@ class PacketSent(NamedTuple):
 
 
 class PacketDone(NamedTuple):
-    """These items have come to an end, and the worker has told; it ran for `busy` seconds since it told last."""
+    """These items have come to an end; the worker was `busy` with them for so many seconds. It was told at `time`."""
 
     time: float
     worker: int

@@ -136,13 +136,14 @@ class Job:
 class Packet:
     """What one write gives to one worker: items `start` to `stop` of a job; those before `done` are answered."""
 
-    __slots__ = ("attempt", "divisible", "done", "job", "order", "seq", "start", "state", "stop", "worker")
+    __slots__ = ("attempt", "divisible", "done", "job", "order", "seconds", "seq", "start", "state", "stop", "worker")
 
     def __init__(self, seq: int, job: Job, start: int, stop: int, worker: int, order: int = 0) -> None:
         self.seq, self.job, self.start, self.stop, self.worker = seq, job, start, stop, worker
         self.attempt = job.attempts.get(start, 0) + 1  # what begins again travels alone
         self.order = order or seq  # lower for what was handed out earlier, also if it was put back since
         self.done = start
+        self.seconds = 0.0  # in which the items before `done` ran, as measured
         self.state = ENCODING
         self.divisible = stop - start > job.grain  # more than one chunk, and not cut off yet
 
@@ -447,6 +448,7 @@ class Scheduler:
         if self._stuck:
             self._stuck.discard(worker_id)
         packet.done += count
+        packet.seconds += seconds
         worker.tasks += count
         self.done += count
         worker.seconds += seconds
@@ -467,7 +469,7 @@ class Scheduler:
             ran = packet.done - packet.start
             self.sizes[ran] = self.sizes.get(ran, 0) + 1
             if self.happened is not None:  # no story needs it
-                self.happened.append(("done", self.now, worker_id, seq, job.id, packet.start, ran, seconds))
+                self.happened.append(("done", self.now, worker_id, seq, job.id, packet.start, ran, packet.seconds))
             self._drop(worker, packet, unbegun=packet.stop - packet.done)
             if packet.done < packet.stop:
                 self._wait_again(job, packet.done, packet.stop, 0, packet.order)
