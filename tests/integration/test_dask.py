@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 import procflow
-from tests.clusters import PATH, DaskProcesses, dask_processes, needs, other_python, wait_for_slots
+from tests.clusters import PATH, START, DaskProcesses, dask_processes, needs, other_python, wait_for_slots
 from tests.integration import targets_clusters as t
 from tests.support import DEADLOCK, wait_until
 
@@ -229,6 +229,18 @@ def test_a_worker_of_another_python_that_comes_later_gets_no_task(tmp_path: Path
         wait_until(lambda: pool.map(t.double, range(50), 1) and len(engine._faults) == 2, "its arrival")
         assert len(set(pool.map(t.pid, range(50), 1))) == 1
         assert pool._core.scheduler.processes == 1
+
+
+def test_a_worker_that_was_announced_to_nobody_is_found_all_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(DaskEngine, "_note", lambda *_: None)
+    with dask_processes(tmp_path, workers=0) as cluster, procflow.Pool(engine=DaskEngine(cluster.address)) as pool:
+        waiting = pool.submit(t.double, 21)
+        cluster.add_worker()
+        assert waiting.result(START) == 42
+        cluster.add_worker()
+        wait_for_slots(pool, 2)
 
 
 def test_a_task_that_reaches_another_python_all_the_same_is_not_read_there() -> None:

@@ -7,6 +7,8 @@
 
 K1  No task is sent to a worker whose versions are not known to be the pool's. One that has just come may get one all
     the same; `run_packet` refuses it there, and from then on tasks name the workers that they may go to.
+K2  Workers that come and go are announced, and counted each second as well: what is announced while the subscription is
+    on its way to the scheduler is lost, and tasks would wait for ever for a worker that is there.
 """
 
 from __future__ import annotations
@@ -45,6 +47,7 @@ __all__ = ["DaskEngine"]
 
 CLOSE_TIME = 2.0  # seconds
 LOOK = 0.25  # seconds
+LOOKS_PER_SURVEY = 4
 CHANGES = ("add-worker", "remove-worker")  # what the scheduler announces under the topic "all"
 
 
@@ -201,10 +204,21 @@ class DaskEngine(RemoteEngine):
             self.resize(sum(threads[address] for address in fit))
 
     async def _watch(self) -> None:
-        """Look whether the scheduler is there: a client whose connection breaks tells nobody who waits for nothing."""
-        while self._client.status == "running":
+        """Look whether the scheduler is there: a client whose connection breaks tells nobody who waits for nothing.
+
+        And count the workers (K2).
+        """
+        for look in itertools.count():
             await asyncio.sleep(LOOK)
+            if self._client.status != "running":
+                break
+            if look % LOOKS_PER_SURVEY == 0 and not self._surveying.locked():
+                self._begin_task(self._survey_again())
         self.fail("its scheduler is gone")
+
+    async def _survey_again(self) -> None:
+        with suppress(OSError):  # the scheduler is gone, which `_watch` will tell
+            await self._survey()
 
     def __repr__(self) -> str:
         return f"<DaskEngine at {self._address}>"
