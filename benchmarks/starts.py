@@ -22,9 +22,14 @@ from typing import Any
 
 from _side_by_side import report
 
-OURS, THEIRS, EXECUTOR = "procflow", "multiprocessing", "executor"
-METHODS = ("fork", "spawn", "forkserver")
 TASKS = 300
+OURS, THEIRS, EXECUTOR = "procflow", "multiprocessing", "executor"
+SHOWN = {OURS: OURS, THEIRS: "multiprocessing.Pool", EXECUTOR: "ProcessPoolExecutor"}
+TITLES = {
+    "maxtasksperchild": f"{TASKS} tasks, each in a worker of its own",
+    "process": "a Process comes and goes, warm",
+}
+METHODS = ("fork", "spawn", "forkserver")
 
 
 def make_pool(library: str, method: str, workers: int, **options: int) -> Any:
@@ -110,7 +115,7 @@ def compare(question: str, libraries: tuple[str, ...], rounds: int) -> list[dict
             for library in random.sample(libraries, len(libraries)):
                 times[library].append(run(question, library, method))
         for place, kind in enumerate(("cold", "warm") if question.isdigit() else ("",)):
-            label = f"{question} workers to first result, {kind}" if kind else question
+            label = f"{question} workers to first result, {kind}" if kind else TITLES[question]
             taken = {library: [each[place] for each in found] for library, found in times.items()}
             own = taken[OURS]
             print(f"{label:<40}{method:<12}", end="")
@@ -121,7 +126,11 @@ def compare(question: str, libraries: tuple[str, ...], rounds: int) -> list[dict
                 )
                 print(f"  {library} {median * 1e3:.1f} ms, min {low * 1e3:.1f} {ratio}", end="")
             print(flush=True)
-            results.append({"question": f"{label} {method}", "seconds": taken})
+            shown = {**SHOWN, THEIRS: "multiprocessing.Process"} if question == "process" else SHOWN
+            values = {shown[library]: seconds for library, seconds in taken.items()}
+            results.append(
+                {"question": f"{label}, {method}", "unit": "s", "better": "lower", "values": values, "failed": {}}
+            )
     return results
 
 

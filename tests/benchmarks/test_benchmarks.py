@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
-# Those which have a page; arrays, starts and joblib_backend print a table only, and take minutes.
+# Those which ask all peers; the others take minutes, or have tests of their own.
 FILES = sorted(file for file in BENCHMARKS.glob("[a-z]*.py") if "import Question, run" in file.read_text("utf-8"))
 ALWAYS_THERE = "procflow,multiprocessing.Pool"
 DEADLOCK = 110.0
@@ -48,6 +48,28 @@ def test_a_benchmark_gives_a_figure_for_each_peer_that_is_there(file: Path, tmp_
         assert all(len(taken) == 1 and isinstance(taken[0], float) for taken in result["values"].values())
         assert result["better"] in ("lower", "higher")
         assert result["unit"]
+
+
+@pytest.mark.slow
+def test_the_starts_say_what_they_found_in_the_same_shape(tmp_path: Path) -> None:
+    figures = tmp_path / "figures.json"
+    done = subprocess.run(
+        [sys.executable, str(BENCHMARKS / "starts.py"), "--rounds", "1", "--only", "process", "--json", str(figures)],
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        encoding="utf-8",
+        env={**os.environ, "PYTHONPATH": os.pathsep.join([*sys.path, str(BENCHMARKS)])},
+        check=False,
+        timeout=DEADLOCK,
+    )
+    assert done.returncode == 0, done.stderr
+    results = json.loads(figures.read_text("utf-8"))["results"]
+    assert [result["question"] for result in results] == [
+        f"a Process comes and goes, warm, {method}" for method in ("fork", "spawn", "forkserver")
+    ]
+    for result in results:
+        assert list(result["values"]) == ["procflow", "multiprocessing.Process"]
+        assert (result["unit"], result["better"], result["failed"]) == ("s", "lower", {})
 
 
 PROGRAM = """
