@@ -73,6 +73,7 @@ class Context(_stdlib.BaseContext):
         engine: Literal["local", "serial"] = "local",
         max_memory_per_worker: int | None = None,
         start_timeout: float | None = 600.0,
+        record: str | os.PathLike[str] | None = None,
         **workers: Unpack[WorkerOptions],
     ) -> Pool:
         """A pool of worker processes started by this context's method."""
@@ -87,6 +88,7 @@ class Context(_stdlib.BaseContext):
             engine=engine,
             max_memory_per_worker=max_memory_per_worker,
             start_timeout=start_timeout,
+            record=record,
             **workers,
         )
 

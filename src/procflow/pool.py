@@ -22,6 +22,7 @@ from procflow.wire.packets import MAP, STAR
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    import os
     from collections.abc import Callable, Iterable, Mapping, Sequence
     from multiprocessing.context import BaseContext
     from types import TracebackType
@@ -89,6 +90,8 @@ class Pool:
         preload: Modules that the fork server imports once for all workers, as in `Process`.
         seed: What the seeds of the tasks are made from, see `current_task`. By default another one for each pool; the
             attribute `seed` has it.
+        record: A file, as "run.html" or "run.json": all that happens in the pool is recorded, as by `record()`, and
+            saved there when `join()` returns, which leaving the `with` block calls.
         max_memory_per_worker: Bytes. A worker that has more memory for itself after a task makes room for a fresh one;
             no task fails of it. Memory that others share, as big arrays, does not count. An interpreter has 10 to 20
             million, and what it imports. Where there is no /proc/self/smaps_rollup, psutil is needed.
@@ -121,10 +124,15 @@ class Pool:
         seed: int | None = None,
         max_memory_per_worker: int | None = None,
         start_timeout: float | None = START_TIMEOUT,
+        record: str | os.PathLike[str] | None = None,
     ) -> None:
         stop_replay()
         if processes is not None and index(processes) < 1:
             raise ValueError(f"processes must be at least 1, not {processes}")
+        if record is not None:
+            from procflow.observe.recording import check_kind
+
+            check_kind(record)
         allowance = as_positive("maxtasksperchild", maxtasksperchild) or None
         if start_timeout is not None and not as_number(start_timeout) > 0:
             raise ValueError(f"start_timeout must be a positive number of seconds, or None, not {start_timeout!r}")
@@ -159,6 +167,7 @@ class Pool:
         self._core = Dispatcher(made, count, allowance, start_timeout or 0.0)
         self._when_dropped = when_dropped(self, self._left_behind, self._core)
         _open.add(self._core)
+        self._recorded = [] if record is None else [(self.record(), record)]  # views share it
 
     def options(
         self,
@@ -457,7 +466,8 @@ class Pool:
         fail and begin again. They come in order, one at a time, in whichever thread serves the pool, as the callbacks
         of futures do: a callback may use the pool, and what it raises is logged. If it is slow, at most 10,000 events
         wait; how many more there were is told by an `EventsLost`. What has happened before the subscription is closed
-        is told before that returns, unless another thread is just telling it.
+        is told before that returns, unless another thread is just telling it. The first one who listens is told of the
+        workers that are there, with the times at which they came.
 
         >>> from procflow import Pool
         >>> from procflow.observe.events import PacketDone
@@ -531,12 +541,17 @@ class Pool:
 
         Raises:
             ValueError: Neither close() nor terminate() was called before.
+            OSError: What was to be recorded can't be saved. All workers have ended all the same.
         """
         core = self._core
         if not core.closed:
             raise ValueError("Pool is still running: call close() or terminate() before join()")
         core.join()
         _open.discard(core)
+        while self._recorded:
+            run, file = self._recorded.pop()
+            run.stop()
+            run.save(file)
 
     def __enter__(self) -> Self:
         self._core.check_open()

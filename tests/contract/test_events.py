@@ -22,6 +22,7 @@ from procflow.observe.events import (
     TasksSubmitted,
     WorkerEnded,
     WorkerStarted,
+    WorkerStarting,
 )
 from tests.contract import functions as f
 from tests.contract.conftest import Open
@@ -220,3 +221,33 @@ def test_a_recorded_run_has_deaths_and_attempts(open_local: Open, tmp_path: Path
         pool.map(f.double, range(20))
     found = run.analysis()
     assert (found.deaths, found.retried, found.tasks) == (1, 1, 21)
+
+
+def test_a_pool_may_be_recorded_from_its_beginning_to_its_end(open_pool: Open, tmp_path: Path) -> None:
+    file = tmp_path / "run.json"
+    with open_pool(2, record=file) as pool:
+        pool.options(retries=1).map(f.double, range(100))
+        assert not file.exists()
+    found = json.loads(file.read_text())
+    assert "100 tasks in" in found["otherData"]["summary"]
+    with pytest.raises(ValueError, match="html"):
+        open_pool(2, record=tmp_path / "run.txt")
+
+
+def test_a_pool_that_ends_by_an_exception_saves_its_recording_too(open_own: Open, tmp_path: Path) -> None:
+    file = tmp_path / "run.html"
+    with pytest.raises(KeyError), open_own(1, record=file) as pool:
+        pool.apply(f.double, (1,))
+        raise KeyError
+    assert "<!doctype html>" in file.read_text()
+
+
+def test_who_listens_is_told_of_the_workers_that_are_there(open_local: Open) -> None:
+    seen: list[Event] = []
+    with open_local(2) as pool:
+        pool.map(f.double, range(100), chunksize=1)
+        with pool.subscribe(seen.append):
+            pool.apply(f.double, (1,))
+    there = [event for event in seen if isinstance(event, WorkerStarting | WorkerStarted)]
+    assert {event.slot for event in there} == {0, 1}
+    assert all(event.time <= seen[-1].time for event in there)

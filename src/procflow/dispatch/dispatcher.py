@@ -529,7 +529,7 @@ class Dispatcher:
         """From now on tell this one what happens, or nobody."""
         with self.guard:
             self.audience = audience
-            self.scheduler.happened = None if audience is None else []
+            self.scheduler.happened = None if audience is None else self.scheduler.present()
             self.wake()
 
     def _tell(self) -> None:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from procflow.observe.audience import Subscription
     from procflow.observe.events import Event
 
-__all__ = ["EVENTS_MOST", "Run"]
+__all__ = ["EVENTS_MOST", "Run", "check_kind"]
 
 EVENTS_MOST = 1_000_000  # some 200 MB; they are packets, of up to 65,536 tasks
 
@@ -91,21 +91,24 @@ class Run:
             ValueError: The name ends in something else than `.html` or `.json`.
             OSError: It can't be written.
         """
-        target = Path(path)
-        if target.suffix == ".html":
-            text = page_of(self)
-        elif target.suffix == ".json":
-            text = json.dumps(trace_of(self), separators=(",", ":"))
-        else:
-            raise ValueError(
-                f"a run is saved as .html, a page, or .json, a Chrome trace; {target.name!r} ends in {target.suffix!r}"
-            )
+        target = check_kind(path)
+        text = page_of(self) if target.suffix == ".html" else json.dumps(trace_of(self), separators=(",", ":"))
         draft = target.with_name(f".{target.name}.{os.getpid()}")
         try:
             draft.write_text(text, encoding="utf-8")
             draft.replace(target)
         finally:
             draft.unlink(missing_ok=True)
+
+
+def check_kind(path: str | os.PathLike[str]) -> Path:
+    """Return it as a Path; ValueError if a run can't be saved under such a name."""
+    target = Path(path)
+    if target.suffix not in (".html", ".json"):
+        raise ValueError(
+            f"a run is saved as .html, a page, or .json, a Chrome trace; {target.name!r} ends in {target.suffix!r}"
+        )
+    return target
 
 
 def trace_of(run: Run) -> dict[str, Any]:

@@ -250,6 +250,17 @@ class Scheduler:
             self.commands = []
         return commands
 
+    def present(self) -> list[tuple[object, ...]]:
+        """What somebody has to be told who listens from now on: the workers that are there, or are being started."""
+        since = {fact[2]: fact[1] for fact in self.history if fact[0] in ("starting", "started")}
+        kinds = {STARTING: "starting", READY: "started"}
+        found = [
+            (kinds[worker.state], since.get(worker.id, self.now), worker.id, worker.slot)
+            for worker in self.workers.values()
+            if worker.state in kinds
+        ]
+        return sorted(found, key=lambda fact: (fact[1], fact[2]))
+
     def _note(self, kind: str, *facts: object) -> None:
         """This happens now."""
         noted = (kind, self.now, *facts)
