@@ -161,6 +161,8 @@ def test_a_fork_that_a_task_has_made_does_not_write_into_the_pools_pipes() -> No
 def test_a_fork_beside_the_pool_has_a_tracker_of_its_own_as_ever() -> None:
     assert (
         run("""
+        import warnings
+        warnings.simplefilter("ignore", DeprecationWarning)  # Python 3.12 warns of forks beside threads
         reading, writing = os.pipe()
         with context.Pool(1) as pool:
             pool.apply(abs, (1,))
