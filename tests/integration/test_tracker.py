@@ -10,6 +10,8 @@ import subprocess
 import sys
 import textwrap
 
+import pytest
+
 from tests.support import DEADLOCK, wait_until
 
 BEGINNING = """
@@ -77,13 +79,15 @@ def test_a_pool_that_nobody_makes_shared_memory_in_starts_no_tracker() -> None:
     )
 
 
-def test_shared_memory_that_a_task_has_made_outlives_its_worker_and_the_pool() -> None:
+@pytest.mark.parametrize("method", ["fork", "spawn", "forkserver"])
+def test_shared_memory_that_a_task_has_made_outlives_its_worker_and_the_pool(method: str) -> None:
     assert (
-        run("""
+        run(f"""
+        context = procflow.get_context("{method}")
         with context.Pool(1, maxtasksperchild=1) as pool:
             names = [pool.apply(make) for _ in range(3)]
-            pipes = {pool.apply(tracker_pipe) for _ in range(2)}
-        assert pipes == {tracker_pipe()}, pipes
+            pipes = [pool.apply(tracker_pipe) for _ in range(2)]
+        assert pipes == [tracker_pipe()] * 2, pipes
         print(*[read_and_unlink(name) for name in names])
         """)
         == "7 7 7"
