@@ -2,14 +2,13 @@
 
     python benchmarks/starts.py [--rounds N] [--json FILE] [--only TEXT]
 
-Cold: a pool in a fresh interpreter, of which all imports are made; the fork server is started, too. Warm: the second
+Cold: a pool in a fresh interpreter, with the import of its library, and the start of the fork server. Warm: the second
 pool of the same interpreter. Each sample comes from an interpreter of its own, which compiled modules are cached for.
 """
 
 from __future__ import annotations
 
 import argparse
-import multiprocessing
 import os
 import random
 import statistics
@@ -17,7 +16,6 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
-from concurrent.futures import ProcessPoolExecutor
 from typing import Any
 
 from _side_by_side import report
@@ -37,6 +35,8 @@ def make_pool(library: str, method: str, workers: int, **options: int) -> Any:
         import procflow
 
         return procflow.get_context(method).Pool(workers, **options)
+    import multiprocessing
+
     return multiprocessing.get_context(method).Pool(workers, **options)
 
 
@@ -44,6 +44,9 @@ def first_result(library: str, method: str, workers: int) -> float:
     """Construct a pool, get one result; the end of the pool is not part of it."""
     begin = time.perf_counter()
     if library == EXECUTOR:
+        import multiprocessing
+        from concurrent.futures import ProcessPoolExecutor
+
         executor = ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context(method))
         executor.submit(abs, -1).result()
         seconds = time.perf_counter() - begin
@@ -76,6 +79,8 @@ def process(library: str, method: str) -> float:
 
         make: Callable[..., Any] = procflow.get_context(method).Process
     else:
+        import multiprocessing
+
         make = multiprocessing.get_context(method).Process  # type: ignore[attr-defined]
     samples = []
     for _ in range(12):

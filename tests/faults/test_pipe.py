@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import array
+import fcntl
 import os
+import pickle
 import signal
 import struct
+import termios
 import threading
 import time
 from collections.abc import Callable
@@ -14,7 +18,7 @@ import pytest
 
 import procflow
 from tests.faults import tasks
-from tests.support import DEADLOCK
+from tests.support import DEADLOCK, wait_until
 
 SOON = 5.0  # seconds: the promise is 0.1 on a quiet machine; without the notice it would be for ever
 
@@ -75,6 +79,39 @@ def test_a_peer_killed_in_the_middle_of_a_message_is_the_end(ctx: procflow.Conte
         with pytest.raises((EOFError, OSError)):
             ours.recv()
         child.join()
+
+
+def flood(connection: Any) -> None:
+    while True:
+        connection.send(pickle.PickleBuffer(b"x" * 1_000_000))
+
+
+@pytest.mark.parametrize("portable", ["", "1"])
+def test_a_peer_killed_while_it_sends_what_is_big_is_the_end_and_leaves_no_descriptor(
+    ctx: procflow.Context, portable: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PROCFLOW_PORTABLE", portable)
+    ours, theirs = ctx.Pipe()
+    with ours, theirs:
+        child = ctx.Process(target=flood, args=(theirs,))
+        child.start()
+        theirs.close()
+        wait_until(lambda: _unread(ours) > 150_000, "a second message, which does not fit in whole, to be begun")
+        child.kill()
+        child.join()
+        before = len(os.listdir("/proc/self/fd"))
+        whole = 0
+        with pytest.raises((EOFError, OSError)):
+            while ours.recv(DEADLOCK) == b"x" * 1_000_000:
+                whole += 1
+        assert 1 <= whole < 10
+        assert len(os.listdir("/proc/self/fd")) == before
+
+
+def _unread(connection: Any) -> int:
+    found = array.array("i", [0])
+    fcntl.ioctl(connection.fileno(), termios.FIONREAD, found)
+    return found[0]
 
 
 @pytest.mark.parametrize("size", [0, 1, 100_000_000])

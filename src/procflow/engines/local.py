@@ -22,7 +22,6 @@ import signal
 import sys
 from collections import deque
 from contextlib import suppress
-from multiprocessing import resource_tracker
 from struct import error as struct_error
 from time import monotonic, perf_counter
 
@@ -33,6 +32,7 @@ from procflow.engines.poller import open_poller
 from procflow.engines.setup import Setup
 from procflow.errors import PicklingError
 from procflow.shown import told
+from procflow.start import tracker
 from procflow.start.launch import launch, launch_fork
 from procflow.start.owned import disown, opening, own
 from procflow.start.passing import dumps_for_child
@@ -41,10 +41,11 @@ from procflow.start.spool import anonymous_file
 from procflow.wire.blocks import PLACE, Writer, can_map, nbytes_in
 from procflow.wire.channel import open_channel
 from procflow.wire.holding import holding_calls
-from procflow.wire.packets import AGAIN, CALLS, FAILURE, IN_BLOCKS, PACKET_MAX, TASK
+from procflow.wire.packets import AGAIN, CALLS, FAILURE, IN_BLOCKS, PACKET_MAX, TASK, TRACKER
 from procflow.wire.parcels import Reader
 from procflow.wire.pickling import pack
 from procflow.wire.pieces import Pieces
+from procflow.worker.answer import write_aside
 from procflow.worker.main import FDS, prepare, serve
 from procflow.worker.records import levels_here
 from procflow.worker.status import CUT_PAUSE
@@ -123,7 +124,10 @@ class LocalEngine:
         self._terminated = False
         # The one tracker of this process is to know the shared memory that tasks make, or each worker starts its own,
         # which removes it when the worker ends. multiprocessing.resource_tracker
-        resource_tracker.ensure_running()
+        if method == "fork":
+            tracker.reserve()
+        else:
+            tracker.ensure_running()
         self._poller = open_poller(portable=portable)
         self._mapped = can_map() and not portable
         try:
@@ -304,8 +308,14 @@ class LocalEngine:
             env = self._setup.env(slot)
             if self._method == "fork":
                 note(self._setup.initializer, self._setup.context, forks=True)
+                tracking = tracker.writing_end()
                 made.child = launch_fork(
-                    lambda: self._serve_forked(fds, facts), keep=fds, name=name, bound=True, prepare=prepare, env=env
+                    lambda: self._serve_forked(fds, tracking, facts),
+                    keep=[*fds, *tracking],
+                    name=name,
+                    bound=True,
+                    prepare=prepare,
+                    env=env,
                 )
             else:
                 custom, passed = self._first_packed or self._pack_custom()
@@ -365,8 +375,9 @@ class LocalEngine:
         noted = note(setup.initializer, setup.context, forks=False)
         return dumps_for_child((custom, noted), given, "the pool", self._method)
 
-    def _serve_forked(self, fds: list[int], facts: Facts) -> int:
+    def _serve_forked(self, fds: list[int], tracking: list[int], facts: Facts) -> int:
         setup = self._setup
+        tracker.follow(tracking, lambda: write_aside(fds[1], TRACKER))
         return serve(fds[:FDS], lambda: (setup.initializer, setup.initargs, setup.context), facts)
 
     def retire(self, worker: int) -> None:
@@ -599,6 +610,7 @@ class LocalEngine:
             self.reap(worker)
         self._by_fd.clear()
         self._poller.close()
+        tracker.settle()
         for file in (self._tasks, *self._results):
             fd = file.fd
             file.leave()

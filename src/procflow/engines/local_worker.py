@@ -9,6 +9,7 @@ from time import monotonic
 
 from procflow.engines.base import OBJECTS
 from procflow.engines.encoding import parse_segments
+from procflow.start import tracker
 from procflow.start.family import Family
 from procflow.start.owned import disown, own
 from procflow.start.spool import anonymous_file
@@ -24,6 +25,7 @@ from procflow.wire.packets import (
     READY,
     RECORD,
     SPLIT,
+    TRACKER,
 )
 from procflow.wire.pickling import loads
 from procflow.wire.pieces import Loose
@@ -182,6 +184,8 @@ class LocalWorker:
                 self._parse_answer(data, body, at, reports)
             elif kind == RECORD:
                 reports.append(("record", self.id, bytes(data[body:at])))
+            elif kind == TRACKER:
+                tracker.start()
             elif kind == BOOTED:
                 self.booted = True
             elif kind == READY:

@@ -42,7 +42,7 @@ def adopt_when_imported(record: dict[str, Any], sentinel: int, tracker: int) -> 
         if module is not None:
             jobs.pop(name)(module)
     if jobs:
-        sys.meta_path.insert(0, _Adopter(jobs))
+        sys.meta_path.insert(0, Adopter(jobs))
 
 
 def adopt_process(
@@ -88,7 +88,7 @@ def _adopt_tracker(module: Any, fd: int) -> None:
     module._resource_tracker._fd = fd
 
 
-class _Adopter:
+class Adopter:
     """A finder that finds nothing of its own: it runs a job right after the modules it waits for."""
 
     def __init__(self, jobs: dict[str, Callable[[ModuleType], None]]) -> None:

@@ -6,7 +6,7 @@ import os
 import signal
 
 from procflow.dropping import when_dropped
-from procflow.start import lifeline, owned, passing, process_entry, spool
+from procflow.start import lifeline, owned, passing, process_entry, spool, tracker
 from procflow.start.launch import Child, ForkServerDied, fork, launch
 
 TYPE_CHECKING = False
@@ -88,7 +88,7 @@ def _launch(process: Any, method: str, result_fd: int) -> Child:
         return fork(
             lambda: process_entry.bootstrap(process, sentinel, result_fd), keep=(result_fd,), bound=bound, env=env
         )
-    _ensure_resource_tracker()
+    tracker.ensure_running()  # what this child makes is to be tracked once, and by the family's
     data, fds = passing.dumps_for_child(process, _given(process), f"the process {process.name!r}", method)
     preload = (*_PRELOAD, *process._preload)
     for attempt in (1, 2):
@@ -130,10 +130,3 @@ def _given(process: Any) -> dict[str, object]:
         **{f"kwargs[{name!r}]": value for name, value in kwargs.items()},
         **{f"the attribute {name!r}": value for name, value in state.items()},
     }
-
-
-def _ensure_resource_tracker() -> None:
-    """Have multiprocessing's tracker run, so that what this child makes is tracked once, and by the parent's."""
-    from multiprocessing import resource_tracker
-
-    resource_tracker.ensure_running()

@@ -16,6 +16,7 @@ From a worker comes a stream of frames, `FRAME header (nbytes, kind) | body`:
     READY             nothing: the initializer has returned
     INIT_FAILED       the traceback as text
     RECORD            a pickled dictionary: the attributes of a log record
+    TRACKER           nothing: multiprocessing's resource tracker is to be started
     ANSWER            ANSWER header, then segments, which cover the packet's items in their order
     segment           SEGMENT header (kind, items, nbytes) | bytes
 
@@ -58,6 +59,7 @@ __all__ = [
     "STAR",
     "TASK",
     "TIMED",
+    "TRACKER",
     "VALUE",
     "VALUES",
 ]
@@ -75,7 +77,7 @@ ISOLATE = 2  # flag: a result that does not unpickle must not spoil its neighbou
 TIMED = 4  # flag: the pool wants to know since when an item runs
 
 FRAME = Struct("<QB")  # nbytes of the body, kind
-READY, INIT_FAILED, ANSWER, BOOTED, RECORD = FRAME_KINDS = 1, 2, 3, 4, 6
+READY, INIT_FAILED, ANSWER, BOOTED, RECORD, TRACKER = FRAME_KINDS = 1, 2, 3, 4, 6, 7
 REFUSED = 5  # in place of an answer: a process elsewhere can't run the packet; why, as text
 ANSWER_HEADER = Struct("<QQdB")  # seq, index of the first item, seconds, final
 SEGMENT = Struct("<BIQ")  # kind, items, nbytes

@@ -27,7 +27,6 @@ from procflow.wire.packets import (
     FRAME,
     PIECES,
     PLACES,
-    RECORD,
     SEGMENT,
     SPLIT,
     VALUE,
@@ -52,7 +51,7 @@ if TYPE_CHECKING:
             ...
 
 
-__all__ = ["Answer", "write_frame", "write_record"]
+__all__ = ["Answer", "write_aside", "write_frame"]
 
 FLUSH = 1e-3  # seconds: results that are older are written while the packet still runs
 HAND_BACK = 10e-3  # seconds: a packet that took this long returns what it has not begun, so that others can run it
@@ -73,33 +72,33 @@ if hasattr(os, "register_at_fork"):
 
 
 def write_frame(fd: int, kind: int, *parts: bytes) -> None:
-    """Write one frame whole, behind the records that wait."""
+    """Write one frame whole, behind those that wait."""
     with _writing:
-        while _records:
-            _write_whole(fd, RECORD, _records.popleft())
+        while _waiting:
+            _write_whole(fd, *_waiting.popleft())
         _write_whole(fd, kind, *parts)
-    if _records:
-        _write_records(fd)
+    if _waiting:
+        _write_waiting(fd)
 
 
-def write_record(fd: int, record: bytes) -> None:
-    """Write a log record, from any thread, or from a signal handler that has interrupted another write.
+def write_aside(fd: int, kind: int, body: bytes = b"") -> None:
+    """Write a frame from any thread, or from a signal handler that has interrupted another write.
 
     If somebody is writing, that one goes on with it.
     """
-    _records.append(record)
-    _write_records(fd)
+    _waiting.append((kind, body))
+    _write_waiting(fd)
 
 
 _writing = allocate_lock()
-_records: deque[bytes] = deque()
+_waiting: deque[tuple[int, bytes]] = deque()
 
 
-def _write_records(fd: int) -> None:
-    while _records and _writing.acquire(blocking=False):
+def _write_waiting(fd: int) -> None:
+    while _waiting and _writing.acquire(blocking=False):
         try:
-            while _records:
-                _write_whole(fd, RECORD, _records.popleft())
+            while _waiting:
+                _write_whole(fd, *_waiting.popleft())
         finally:
             _writing.release()
 

@@ -12,8 +12,8 @@ from time import perf_counter
 from procflow.cpu import set_sharers
 from procflow.start import main_module
 from procflow.wire.channel import packet_reader, stream_reader
-from procflow.wire.packets import BOOTED, INIT_FAILED, READY
-from procflow.worker.answer import write_frame, write_record
+from procflow.wire.packets import BOOTED, INIT_FAILED, READY, RECORD
+from procflow.worker.answer import write_aside, write_frame
 from procflow.worker.records import send_all
 from procflow.worker.run import open_runner
 from procflow.worker.status import MEMORY, PAGE_SIZE, STACK_SIGNAL, open_page
@@ -89,7 +89,7 @@ def serve(fds: Sequence[int], load: Callable[[], Custom], facts: Facts) -> int:
     """Load the initializer and call it, enter the context, then run packets; return the exit code."""
     _, results, status, _, _ = fds
     _tell_stack_into(status)
-    send_all(lambda record: write_record(results, record), facts["name"], facts["slot"], facts["levels"])
+    send_all(lambda record: write_aside(results, RECORD, record), facts["name"], facts["slot"], facts["levels"])
     context: Manager | None = None
     failed = "It could not be bound to its processors, or its threads could not be limited"
     try:
