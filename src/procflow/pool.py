@@ -466,8 +466,8 @@ class Pool:
         fail and begin again. They come in order, one at a time, in whichever thread serves the pool, as the callbacks
         of futures do: a callback may use the pool, and what it raises is logged. If it is slow, at most 10,000 events
         wait; how many more there were is told by an `EventsLost`. What has happened before the subscription is closed
-        is told before that returns, unless another thread is just telling it. The first one who listens is told of the
-        workers that are there, with the times at which they came.
+        is told before that returns, unless a callback takes longer than a second. The first one who listens is told of
+        the workers that are there, with the times at which they came.
 
         >>> from procflow import Pool
         >>> from procflow.observe.events import PacketDone

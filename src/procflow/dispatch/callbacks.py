@@ -31,18 +31,28 @@ class Callbacks(deque["Callable[[], object]"]):
         wait for itself.
         """
         me = threading.get_ident()
-        if self._runner not in (None, me):
-            return
-        outer, self._runner = self._runner, me
-        try:
-            while self:
-                try:
-                    self.popleft()()
-                except BaseException as error:
-                    if of_a_signal(error):
-                        raise
-                    import logging  # rare, and 15 ms
+        while self and self._runner in (None, me):  # again: what comes while the runner leaves is its own to run
+            outer, self._runner = self._runner, me
+            try:
+                self._run_all()
+            finally:
+                self._runner = outer
 
-                    logging.getLogger("procflow").exception("a callback raised; the pool goes on")
-        finally:
-            self._runner = outer
+    def settle(self, timeout: float) -> None:
+        """Run what is due by now; if another thread is at it, wait until it has, for `timeout` seconds at most."""
+        through = threading.Lock()
+        through.acquire()
+        self.append(through.release)
+        self.run()
+        through.acquire(timeout=timeout)
+
+    def _run_all(self) -> None:
+        while self:
+            try:
+                self.popleft()()
+            except BaseException as error:
+                if of_a_signal(error):
+                    raise
+                import logging  # rare, and 15 ms
+
+                logging.getLogger("procflow").exception("a callback raised; the pool goes on")

@@ -542,9 +542,9 @@ class Dispatcher:
             audience.tell(happened, self.function_of, self.callbacks)
 
     def tell_rest(self) -> None:
-        """Tell who listens what nobody has told yet."""
+        """Tell who listens what nobody has told yet; a callback that takes longer than a second is not waited for."""
         self._tell()
-        self.callbacks.run()
+        self.callbacks.settle(1.0)
 
     def function_of(self, job: int) -> object:
         """The function of a job; None of separate calls, and of a job that is over."""
