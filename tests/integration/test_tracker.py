@@ -203,24 +203,47 @@ def test_what_an_initializer_has_made_and_nobody_removed_goes_with_a_pool_that_i
     wait_until(lambda: not os.path.exists(f"/dev/shm/{name}"), "the removal of what was leaked")
 
 
-def test_no_room_for_a_process_leaves_the_workers_to_their_own_trackers() -> None:
+NO_ROOM = """
+from procflow.start import interpreter
+room = interpreter.spawn_python
+
+def no_room(*_):
+    raise BlockingIOError(11, "Resource temporarily unavailable")
+"""
+
+
+def test_shared_memory_can_be_made_though_there_is_no_room_for_a_tracker() -> None:
     assert (
-        run("""
-        import warnings
-        from procflow.start import interpreter
+        run(
+            NO_ROOM
+            + textwrap.dedent("""
+            with context.Pool(1) as pool:
+                pool.apply(abs, (1,))
+                interpreter.spawn_python = no_room
+                print(pool.apply(abs, (-2,)))
+                def make_and_read():
+                    return read_and_unlink(make())
+                pool.apply(make_and_read)
+                print(pool.apply(make_and_read))
+            """)
+        )
+        == "2\n7"
+    )
 
-        def no_room(*_):
-            raise BlockingIOError(11, "Resource temporarily unavailable")
 
+def test_when_there_is_room_again_the_tracker_is_told_what_was_made_before() -> None:
+    done = start(
+        NO_ROOM
+        + textwrap.dedent("""
         with context.Pool(1) as pool:
             pool.apply(abs, (1,))
             interpreter.spawn_python = no_room
-            print(pool.apply(abs, (-2,)))
-            def make_and_read():
-                warnings.simplefilter("ignore")
-                return read_and_unlink(make())
-            pool.apply(make_and_read)
-            print(pool.apply(make_and_read))
+            print(pool.apply(make))
+            interpreter.spawn_python = room
         """)
-        == "2\n7"
     )
+    name = done.stdout.strip()
+    assert done.returncode == 0
+    assert name
+    assert "leaked" in done.stderr  # the tracker's words
+    wait_until(lambda: not os.path.exists(f"/dev/shm/{name}"), "the removal of what was leaked")

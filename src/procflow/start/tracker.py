@@ -11,6 +11,7 @@ memory that its tasks have made.
 R1  The reading end is in one process, the one that reserved it, and nowhere once the tracker has it; so who writes to a
     tracker that is dead learns so.
 R2  What workers write before the tracker runs waits in the pipe. Who closes a pool looks whether there is something.
+    So it does if the system has no room for a process now; a pipe that is full is then an error, and nobody waits.
 R3  A fork that is no worker of a pool knows nothing of the pipe: there, multiprocessing does what it always does.
 """
 
@@ -76,13 +77,16 @@ def follow(fds: list[int], ask: Callable[[], object]) -> None:
 
 
 def settle() -> None:
-    """Start the tracker if a worker has written to it, and did not come to say so (R2)."""
+    """Start the tracker if a worker has written to it, and did not come to say so, or found no room for it (R2)."""
     if _ends is None or _ends[0] < 0:
         return
     poll = select.poll()
     poll.register(_ends[0], select.POLLIN)
     if poll.poll(0):
-        start()
+        if _MODULE in sys.modules:
+            _on_import(sys.modules[_MODULE])
+        else:
+            start()
 
 
 def _on_import(module: ModuleType) -> None:
@@ -103,15 +107,20 @@ def _on_import(module: ModuleType) -> None:
 
 
 def _launch(module: ModuleType, reading: int, writing: int) -> None:
+    global _ends
     try:
         with interpreter.blocked_signals():  # the tracker unblocks them when it has said that it ignores them
             pid = interpreter.spawn_python(_CODE.format(fd=reading), [reading, *_stderr()])
-    except OSError:  # no process can be started: multiprocessing will try when it needs one, and say what is wrong
-        owned.close(writing)
-    else:
+    except OSError:  # no process can be started: multiprocessing will try when it needs one here, and say what is wrong
+        os.set_blocking(writing, False)
+        _ends = reading, writing
+        return
+    os.set_blocking(writing, True)
+    owned.close(reading)
+    if module._resource_tracker._fd is None:
         _use(module, writing, pid)
-    finally:
-        owned.close(reading)
+    else:  # since there was no room, another one was started for this process
+        owned.close(writing)
 
 
 def _use(module: ModuleType, writing: int, pid: int | None = None) -> None:
